@@ -113,6 +113,7 @@ impl Calls {
             match call.outcome {
                 Outcome::Accepted { .. } => tally.accepted += 1,
                 Outcome::Refused(400..=499) => tally.refused += 1,
+                Outcome::Failed(ref said) if said.starts_with("wget: bad address") => tally.unsent += 1,
                 Outcome::Refused(_) | Outcome::Failed(_) => tally.failed += 1,
             }
         }
@@ -164,6 +165,8 @@ pub struct Tally {
     pub refused: usize,
     /// Answered with 5xx, or not at all.
     pub failed: usize,
+    /// Not sent, because the cluster's DNS did not know the proxy.
+    pub unsent: usize,
 }
 
 impl Tally {
@@ -173,6 +176,7 @@ impl Tally {
             accepted: self.accepted - before.accepted,
             refused: self.refused - before.refused,
             failed: self.failed - before.failed,
+            unsent: self.unsent - before.unsent,
         }
     }
 }
@@ -185,14 +189,15 @@ impl Add for Tally {
             accepted: self.accepted + other.accepted,
             refused: self.refused + other.refused,
             failed: self.failed + other.failed,
+            unsent: self.unsent + other.unsent,
         }
     }
 }
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { accepted, refused, failed } = self;
-        write!(f, "{accepted} accepted, {refused} refused, {failed} failed")
+        let Self { accepted, refused, failed, unsent } = self;
+        write!(f, "{accepted} accepted, {refused} refused, {failed} failed, {unsent} unsent")
     }
 }
 
@@ -200,12 +205,13 @@ impl fmt::Display for Tally {
 fn calls_are_counted_by_outcome() {
     let calls = Calls::parse(
         "1 1 account:events/a X\n2 1 wget: server returned error: HTTP/1.1 401 Unauthorized\n\
-         3 1 wget: server returned error: HTTP/1.1 502 Bad Gateway\n4 1 wget: download timed out\n",
+         3 1 wget: server returned error: HTTP/1.1 502 Bad Gateway\n4 1 wget: download timed out\n\
+         5 1 wget: bad address 'shop-proxy:8080'\n",
     );
-    assert_eq!(calls.tally(), Tally { accepted: 1, refused: 1, failed: 2 });
-    assert!(calls.were_not_refused("account:events/a").unwrap_err().starts_with("1 of 4 calls"));
+    assert_eq!(calls.tally(), Tally { accepted: 1, refused: 1, failed: 2, unsent: 1 });
+    assert!(calls.were_not_refused("account:events/a").unwrap_err().starts_with("1 of 5 calls"));
     assert_eq!(calls.after(2).were_not_refused("account:events/a"), Ok(()));
-    assert_eq!(calls.tally().since(calls.after(2).tally()), Tally { accepted: 1, refused: 1, failed: 0 });
+    assert_eq!(calls.tally().since(calls.after(2).tally()), Tally { accepted: 1, refused: 1, failed: 0, unsent: 0 });
 }
 
 #[test]

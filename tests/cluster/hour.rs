@@ -1,22 +1,29 @@
 //! An hour of faults. Two hundred tokens are rotated every two minutes, both Deployments have two replicas, and the
 //! parts of the cluster and of Tokenry fail in turn. No call of a workload is refused.
 
-use std::{cell::RefCell, collections::BTreeSet, env, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::BTreeSet,
+    env,
+    time::{Duration, Instant},
+};
 
-use base64::Engine;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
     Told, account,
     alerts::Prometheus,
+    audit::Audit,
     caddy, caller,
     calls::Tally,
     examples_become_ready,
+    figures::{Figures, Step},
+    leaks::Leaks,
     machine::{Deed, Machine, Process},
-    ready, serve_api,
+    serve_api,
     site::{SHOP, SYSTEM, Site},
-    start_caller, status, time,
+    start_caller, time,
 };
 
 /// The number of tokens.
@@ -26,21 +33,22 @@ const CALLING: [usize; 4] = [0, 50, 100, 150];
 /// The time between two rotations of a token.
 const EVERY: Duration = Duration::from_secs(120);
 /// How long a superseded value is accepted. It is longer than the longest fault and the kubelet's delay together.
-const OVERLAP: Duration = Duration::from_secs(100);
+const OVERLAP: Duration = Duration::from_secs(110);
 /// The longest fault. It is longer than the leader's lease.
 const LONG: Duration = Duration::from_secs(35);
 const SHORT: Duration = Duration::from_secs(20);
-/// Maximum time from the end of a fault until everything is ready.
-const MENDED: Duration = Duration::from_secs(120);
+/// Maximum time from the end of a fault until everything is ready. It is long because the machine may be busy.
+const MENDED: Duration = Duration::from_secs(300);
+/// A rotation later than this is overdue.
+const LATE: Duration = Duration::from_secs(15);
+/// The Pods of both Deployments.
+const PODS: usize = 4;
 /// The label of the tokens.
 const LABEL: &str = "example.com/run=hour";
 /// Values of the alerts. They fire sooner than by default, so that a wrong one fires within the hour.
 const ALERTS: &str = "metrics.prometheusRule.for=1m,metrics.prometheusRule.notReadyFor=2m";
 /// Maximum time until no alert fires. An alert reads rates of ten minutes.
 const QUIET: Duration = Duration::from_secs(15 * 60);
-/// The memory of a process after a round, compared with the first round.
-const FLAT: f64 = 1.5;
-
 /// A part that fails, and how.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
@@ -82,8 +90,7 @@ fn an_hour_of_faults_refuses_no_call() {
     let site = Site::of_environment().unwrap_or_else(|wrong| panic!("{wrong}"));
     let machine = Machine::of_environment().unwrap_or_else(|wrong| panic!("{wrong}"));
     site.remove().unwrap_or_else(|wrong| panic!("{wrong}"));
-    let told = Prometheus::start(&site, &machine, ALERTS)
-        .and_then(|prometheus| Hour { site: &site, machine: &machine, prometheus, values: BTreeSet::new() }.story());
+    let told = lived(&site, &machine);
     if told.is_err() {
         println!("{}", site.state());
     }
@@ -91,74 +98,101 @@ fn an_hour_of_faults_refuses_no_call() {
     told.and(removed).unwrap_or_else(|wrong| panic!("{wrong}"));
 }
 
+/// Installs the release, lives through the hour, and prints its figures.
+fn lived(site: &Site, machine: &Machine) -> Told {
+    let audited = site.audit_end();
+    site.make_namespaces()?;
+    site.install_traefik_definitions()?;
+    install(site, 0)?;
+    let prometheus = Prometheus::start(site, machine, ALERTS)?;
+    let (leaks, figures, audit) = (Leaks::default(), Figures::default(), Audit::default());
+    let mut hour = Hour { site, machine, prometheus, leaks, figures, audit, audited, searched: Timestamp::now() };
+    let told = hour.story();
+    println!("{}{}", hour.figures, hour.audit);
+    told
+}
+
+/// Installs the release, or upgrades it. Another round replaces every Pod.
+fn install(site: &Site, round: usize) -> Told {
+    let note = |component| format!("{component}.podAnnotations.example\\.com/note=round-{round}");
+    site.install(&["highAvailability.enabled=true", &note("operator"), &note("verifier")])
+}
+
 struct Hour<'a> {
     site: &'a Site,
     machine: &'a Machine,
     prometheus: Prometheus<'a>,
-    /// All values that were seen in Secrets.
-    values: BTreeSet<String>,
+    leaks: Leaks,
+    /// Logs are searched up to here.
+    searched: Timestamp,
+    figures: Figures,
+    audit: Audit,
+    /// The audit log is read up to here.
+    audited: u64,
 }
 
 impl Hour<'_> {
     fn story(&mut self) -> Told {
         let site = self.site;
-        let since = site.audit_end();
-        site.make_namespaces()?;
-        site.install_traefik_definitions()?;
-        self.install("0")?;
         examples_become_ready(site)?;
         serve_api(site)?;
         let tokens: Vec<_> = (0..TOKENS).map(token).collect();
         site.apply(SHOP, &json!({"apiVersion": "v1", "kind": "List", "items": tokens}).to_string())?;
-        self.everything_is_ready()?;
+        self.becomes("ready", Self::is_ready)?;
         site.tell(&format!("{TOKENS} tokens are ready"));
-        self.prometheus.follow(site)?;
         for name in calling() {
             start_caller(site, &name, "shop-proxy:8080", caddy::SITE)?;
         }
         let begin = Timestamp::now();
-        let end = begin + minutes()?;
-        let mut resident = Vec::new();
+        self.everything_holds(begin)?;
+        self.faults(begin + minutes()?)?;
+        site.tell(&format!("the faults went on for {} s", Timestamp::now().duration_since(begin).as_secs()));
+        self.everything_holds(begin)?;
+        self.figures.memory_is_flat()
+    }
+
+    /// Does all checks. Fails with the message of each that failed.
+    fn everything_holds(&mut self, begin: Timestamp) -> Told {
+        let checks = [
+            self.alerts_end(),
+            self.look(),
+            self.rotations_happened(begin),
+            self.no_call_was_refused(),
+            self.nothing_leaked(),
+            self.audit.nothing_stayed_forbidden(),
+        ];
+        let failed: Vec<_> = checks.into_iter().filter_map(Result::err).collect();
+        if failed.is_empty() { Ok(()) } else { Err(failed.join("\n")) }
+    }
+
+    /// Lets each part fail in turn, once at least.
+    fn faults(&mut self, end: Timestamp) -> Told {
         for round in 1.. {
-            self.round(round)?;
-            resident.push(self.resident()?);
-            if Timestamp::now() > end {
-                break;
-            }
-        }
-        self.alerts_end()?;
-        self.memory_is_flat(&resident)?;
-        self.rotations_happened(begin)?;
-        self.no_call_was_refused()?;
-        self.nothing_leaked()?;
-        site.nothing_was_forbidden(since)
-    }
-
-    /// Installs the release, or upgrades it. Another note replaces every Pod.
-    fn install(&self, note: &str) -> Told {
-        let note = |component| format!("{component}.podAnnotations.example\\.com/note={note}");
-        self.site.install(&["highAvailability.enabled=true", &note("operator"), &note("verifier")])
-    }
-
-    /// Lets each part fail once.
-    fn round(&mut self, round: usize) -> Told {
-        for fault in FAULTS {
-            self.collect_values()?;
-            let before = self.tally()?;
-            self.site.tell(&format!("round {round}: {fault:?}"));
-            self.fail(fault, round)?;
-            self.everything_is_ready()?;
-            self.prometheus.follow(self.site)?;
-            let calls = self.tally()?.since(before);
-            self.site.tell(&format!(
-                "round {round}: ready again; calls meanwhile: {calls}; alerts: {:?}",
-                self.prometheus.firing()?
-            ));
-            if calls.refused > 0 {
-                return self.no_call_was_refused();
+            for fault in FAULTS {
+                if round > 1 && Timestamp::now() > end {
+                    return Ok(());
+                }
+                self.suffer(round, fault)?;
             }
         }
         Ok(())
+    }
+
+    fn suffer(&mut self, round: usize, fault: Fault) -> Told {
+        self.look()?;
+        let before = self.tally()?;
+        self.site.tell(&format!("round {round}: {fault:?}"));
+        let begin = Instant::now();
+        self.fail(fault, round)?;
+        let lasted = begin.elapsed();
+        let ready = self.becomes("ready", Self::is_ready)?;
+        let followed = self.becomes("followed", Self::is_followed)?;
+        self.prometheus.follow(self.site)?;
+        let (calls, firing) = (self.tally()?.since(before), self.prometheus.firing()?);
+        let step = Step { round, fault: format!("{fault:?}"), lasted, ready, followed, calls, firing };
+        self.site.tell(&step.to_string());
+        self.figures.add(step);
+        if calls.refused > 0 { self.no_call_was_refused() } else { Ok(()) }
     }
 
     fn fail(&self, fault: Fault, round: usize) -> Told {
@@ -170,7 +204,7 @@ impl Hour<'_> {
             }
             Fault::Replaced(component) => self.site.replace_pods(component),
             Fault::LeaseDeleted => self.site.kubectl(&["delete", "leases", "--all", "--namespace", SYSTEM]).map(drop),
-            Fault::Upgrade => self.install(&round.to_string()),
+            Fault::Upgrade => install(self.site, round),
         }
     }
 
@@ -186,34 +220,94 @@ impl Hour<'_> {
         self.process(|process| process.component == "operator" && holder.starts_with(&process.pod))
     }
 
-    /// Waits until both Deployments and all tokens are ready, after a fault.
-    fn everything_is_ready(&self) -> Told {
-        let ready = || -> Told<()> {
-            for component in ["operator", "verifier"] {
-                self.site.rolled_out(SYSTEM, &format!("tokenry-{component}"))?;
-            }
-            ready(self.site, &["apitokens", "--selector", LABEL])
-        };
-        let told = RefCell::new(String::new());
-        let found = self.site.within(MENDED, "everything is ready", || match ready() {
+    /// Waits for a state after a fault. Returns the time that it took.
+    fn becomes(&self, state: &str, is: impl Fn(&Self) -> Told) -> Told<Duration> {
+        let (begin, missing) = (Instant::now(), RefCell::new(String::new()));
+        let found = self.site.within(MENDED, &format!("everything is {state}"), || match is(self) {
             Ok(()) => Ok(Some(())),
             // The API server may still be starting.
             Err(error) => {
-                told.replace(error);
+                missing.replace(error);
                 Ok(None)
             }
         });
-        found.map_err(|error| format!("{error}: {}", told.take()))
+        found.map_err(|error| format!("{error}: {}", missing.take()))?;
+        Ok(begin.elapsed())
     }
 
-    /// Remembers the values that the Secrets hold now, for [`Hour::nothing_leaked`].
-    fn collect_values(&mut self) -> Told {
-        let secrets = self.site.get(&["secrets", "--namespace", SHOP])?;
-        for secret in secrets["items"].as_array().into_iter().flatten() {
-            if let Some(value) = secret["data"]["token"].as_str() {
-                self.values.insert(decoded(value)?);
+    /// Fails unless each Pod of both Deployments is ready, and says so itself, one operator leads, and each token is
+    /// ready and rotated.
+    fn is_ready(&self) -> Told {
+        let pods = self.site.pods("operator,verifier")?;
+        if pods.len() != PODS {
+            return Err(format!("there are {} Pods", pods.len()));
+        }
+        let mut leaders = 0;
+        for pod in &pods {
+            if !says_ready(pod) {
+                return Err(format!("Pod {} is not Ready", pod["metadata"]["name"]));
+            }
+            self.ask(pod, "readyz")?;
+            leaders += self.ask(pod, "metrics")?.lines().filter(|line| is_of_leader(line)).count();
+        }
+        if leaders != 1 {
+            return Err(format!("{leaders} operators lead"));
+        }
+        let tokens = self.tokens()?;
+        if tokens.len() != TOKENS {
+            return Err(format!("there are {} tokens", tokens.len()));
+        }
+        for token in tokens {
+            if !says_ready(&token) || time(&token["status"]["rotatesAt"])? + LATE < Timestamp::now() {
+                return Err(format!("{} is not ready, or its rotation is overdue", token["metadata"]["name"]));
             }
         }
+        Ok(())
+    }
+
+    /// The answer of a Pod on the port of probes and metrics.
+    fn ask(&self, pod: &Value, path: &str) -> Told<String> {
+        let address = format!("http://{}:8081/{path}", pod["status"]["podIP"].as_str().unwrap_or_default());
+        let told = |error| format!("{path} of {}: {error}", pod["metadata"]["name"]);
+        self.machine.in_node(&["curl", "-fsS", "--max-time", "5", &address]).map_err(told)
+    }
+
+    /// Fails unless the last call of each workload was accepted with the newest value.
+    fn is_followed(&self) -> Told {
+        let tokens = self.tokens()?;
+        for token in CALLING.map(|nth| &tokens[nth]) {
+            let name = token["metadata"]["name"].as_str().unwrap_or_default();
+            let calls = self.site.last_calls(&caller(name), 1)?;
+            let records = token["status"]["records"].as_array().into_iter().flatten();
+            let newest = records.filter(|record| record["state"] == "Active").find_map(|record| record["id"].as_str());
+            if calls.ids().last().map(|(id, _)| *id) != newest {
+                return Err(format!("the last call of {name} is {:?}, and its newest value {newest:?}", calls.last()));
+            }
+        }
+        Ok(())
+    }
+
+    /// All tokens, in the order of their names.
+    fn tokens(&self) -> Told<Vec<Value>> {
+        let mut tokens = self.site.get(&["apitokens", "--namespace", SHOP, "--selector", LABEL])?;
+        match tokens["items"].take() {
+            Value::Array(tokens) => Ok(tokens),
+            other => Err(format!("no list of tokens: {other}")),
+        }
+    }
+
+    /// Looks for leaked values, at new requests, and at the memory of each process.
+    fn look(&mut self) -> Told {
+        let from = format!("--since-time={}", self.searched);
+        self.searched = Timestamp::now();
+        self.leaks.learn(&self.site.get(&["secrets", "--namespace", SHOP])?)?;
+        for pod in self.site.pods("operator,verifier")? {
+            let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+            let log = self.site.kubectl(&["logs", name, "--namespace", SYSTEM, &from])?;
+            self.leaks.search(&format!("the log of {name}"), &log);
+        }
+        self.audit.count(&self.site.audited(&mut self.audited)?);
+        self.figures.look(&self.machine.processes()?);
         Ok(())
     }
 
@@ -227,7 +321,8 @@ impl Hour<'_> {
             Ok(quiet)
         });
         told.map_err(|error| format!("{error}, and these do: {:?}", last.take()))?;
-        self.site.tell("no alert fires");
+        let fired = self.prometheus.fired()?;
+        self.site.tell(&format!("no alert fires; these have fired, for so many seconds: {fired:?}"));
         Ok(())
     }
 
@@ -248,38 +343,16 @@ impl Hour<'_> {
         Ok(())
     }
 
-    /// The resident memory of the largest process of each component, in KiB.
-    fn resident(&self) -> Told<[u64; 2]> {
-        let all = self.machine.processes()?;
-        let largest = |component: &str| {
-            all.iter().filter(|process| process.component == component).map(|process| process.resident).max()
-        };
-        let both = [largest("operator").unwrap_or_default(), largest("verifier").unwrap_or_default()];
-        self.site.tell(&format!("resident memory of operator and verifier: {both:?} KiB"));
-        Ok(both)
-    }
-
-    fn memory_is_flat(&self, rounds: &[[u64; 2]]) -> Told {
-        let (Some(first), Some(last)) = (rounds.first(), rounds.last()) else { return Err("no round was done".into()) };
-        match first.iter().zip(last).find(|(first, last)| **last as f64 > **first as f64 * FLAT) {
-            Some(_) => Err(format!("memory grew: {rounds:?} KiB of operator and verifier after each round")),
-            None => Ok(()),
-        }
-    }
-
     /// Fails unless each token was rotated about as often as its schedule says. A fault delays a rotation.
     fn rotations_happened(&self, begin: Timestamp) -> Told {
         let passed = Timestamp::now().duration_since(begin).as_secs();
-        let least = passed / (EVERY + MENDED).as_secs() as i64;
+        let least = passed / (EVERY * 2).as_secs() as i64;
         let mut sum = 0;
-        for nth in 0..TOKENS {
-            let status = status(self.site, &name(nth))?;
+        for token in self.tokens()? {
+            let status = &token["status"];
             let generation = status["lastGeneration"].as_i64().unwrap_or_default();
             if generation < least {
-                return Err(format!("{} has generation {generation} after {passed} s: {status}", name(nth)));
-            }
-            if time(&status["rotatesAt"])? + MENDED < Timestamp::now() {
-                return Err(format!("a rotation of {} is overdue: {status}", name(nth)));
+                return Err(format!("{} has generation {generation} after {passed} s", token["metadata"]["name"]));
             }
             sum += generation - 1;
         }
@@ -287,25 +360,28 @@ impl Hour<'_> {
         Ok(())
     }
 
-    /// Fails if a log or an object that is no Secret holds a value.
-    fn nothing_leaked(&self) -> Told {
-        let (mut texts, site) = (Vec::new(), self.site);
-        for component in ["operator", "verifier"] {
-            let selector = format!("--selector=app.kubernetes.io/component={component}");
-            texts.push(site.kubectl(&["logs", &selector, "--namespace", SYSTEM, "--tail=-1"])?);
-        }
+    /// Fails if a log, a metric, or an object that is no Secret holds a value.
+    fn nothing_leaked(&mut self) -> Told {
         let kinds = "apitokens,instances,serviceaccounts.tokenry.dev,events,configmaps,leases";
-        texts.push(site.kubectl(&["get", kinds, "--all-namespaces", "--output=json"])?);
-        let leaked = |value: &&String| texts.iter().any(|text| text.contains(&***value));
-        match self.values.iter().filter(leaked).count() {
-            0 => {
-                let bytes: usize = texts.iter().map(String::len).sum();
-                site.tell(&format!("none of {} values is in {bytes} bytes of logs and objects", self.values.len()));
-                Ok(())
-            }
-            count => Err(format!("{count} values are in logs or objects")),
+        let objects = self.site.kubectl(&["get", kinds, "--all-namespaces", "--output=json"])?;
+        self.leaks.search("an object", &objects);
+        for pod in self.site.pods("operator,verifier")? {
+            self.leaks.search("a metric", &self.ask(&pod, "metrics")?);
         }
+        self.site.tell(&self.leaks.none()?);
+        Ok(())
     }
+}
+
+/// True if the condition Ready of an object is true.
+fn says_ready(object: &Value) -> bool {
+    let mut conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+}
+
+/// True for the line of a metric that says that this operator leads.
+fn is_of_leader(line: &str) -> bool {
+    line.starts_with("leader_election_master_status{") && line.ends_with(" 1")
 }
 
 /// How long the faults go on: an hour, or `HOUR_MINUTES`.
@@ -334,9 +410,4 @@ fn token(nth: usize) -> Value {
         "metadata": {"name": name(nth), "labels": {key: label}},
         "spec": {"instanceRef": {"name": "shop"}, "expiry": {"after": "2h"}, "rotation": rotation},
     })
-}
-
-fn decoded(base64: &str) -> Told<String> {
-    let bytes = base64::engine::general_purpose::STANDARD.decode(base64).map_err(|error| error.to_string())?;
-    String::from_utf8(bytes).map_err(|error| error.to_string())
 }

@@ -13,9 +13,11 @@ pub struct Machine {
 #[derive(Clone, Debug)]
 pub struct Process {
     /// Its number within the node.
-    pid: u32,
+    pub pid: u32,
     /// Its resident memory, in KiB.
     pub resident: u64,
+    /// The largest resident memory that it had so far, in KiB.
+    pub peak: u64,
     /// The name of its Pod.
     pub pod: String,
     /// `operator` or `verifier`.
@@ -29,14 +31,14 @@ pub enum Deed {
     Kill,
     /// SIGSTOP, and SIGCONT after this time.
     Freeze(Duration),
-    /// SIGTERM, and a new start after this time. Only daemons can be stopped.
+    /// SIGTERM, SIGKILL, and a new start after this time. Only daemons can be stopped.
     Stop(Duration),
 }
 
-/// Prints for each process of Tokenry: its number, resident memory in KiB, host name, and first argument.
+/// Prints for each process of Tokenry: its number, resident memory and its peak in KiB, host name, and first argument.
 const PROCESSES: &str = r#"for pid in $(ps -C tokenry -o pid=); do
     host=$(tr '\0' '\n' </proc/$pid/environ | sed -n 's/^HOSTNAME=//p')
-    echo "$pid $(ps -o rss= -p $pid) $host $(tr '\0' '\n' </proc/$pid/cmdline | sed -n 2p)"
+    echo "$pid $(awk '/^VmHWM/ {peak = $2} /^VmRSS/ {print $2, peak}' /proc/$pid/status) $host $(tr '\0' '\n' </proc/$pid/cmdline | sed -n 2p)"
 done"#;
 
 impl Machine {
@@ -73,8 +75,18 @@ impl Machine {
         match deed {
             Deed::Kill => act("kill"),
             Deed::Freeze(time) => act("freeze").and_then(|()| after(time, || act("thaw"))),
-            Deed::Stop(time) => act("stop").and_then(|()| after(time, || act("start"))),
+            Deed::Stop(time) => self.stop(name).and_then(|()| after(time, || act("start"))),
         }
+    }
+
+    /// Stops a daemon. It is killed soon, because kube-apiserver waits for its watches for a minute.
+    fn stop(&self, name: &str) -> Told {
+        thread::scope(|scope| {
+            let stopped = scope.spawn(|| self.run("daemon.sh", &["stop", name]).map(drop));
+            thread::sleep(Duration::from_secs(1));
+            let _ = self.run("daemon.sh", &["kill", name]);
+            stopped.join().map_err(|_| format!("the stop of {name} panicked"))?
+        })
     }
 
     /// Does this to a process of Tokenry, and undoes it. The kubelet may kill a frozen process meanwhile.
@@ -97,15 +109,16 @@ fn after(time: Duration, undo: impl FnOnce() -> Told) -> Told {
 impl Process {
     fn parse(line: &str) -> Option<Self> {
         let mut words = line.split_whitespace();
-        let (pid, resident) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-        Some(Self { pid, resident, pod: words.next()?.to_owned(), component: words.next()?.to_owned() })
+        let (pid, resident, peak) =
+            (words.next()?.parse().ok()?, words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        Some(Self { pid, resident, peak, pod: words.next()?.to_owned(), component: words.next()?.to_owned() })
     }
 }
 
 #[test]
 fn a_process_is_read_from_its_line() {
-    let process = Process::parse("4711   31744 tokenry-operator-6d-x operator").unwrap();
-    assert_eq!((process.pid, process.resident), (4711, 31744));
+    let process = Process::parse("4711 31744 40960 tokenry-operator-6d-x operator").unwrap();
+    assert_eq!((process.pid, process.resident, process.peak), (4711, 31744, 40960));
     assert_eq!((&*process.pod, &*process.component), ("tokenry-operator-6d-x", "operator"));
     assert!(Process::parse("4711 31744").is_none(), "a process that ended meanwhile");
 }

@@ -4,11 +4,14 @@
 #![allow(clippy::disallowed_methods, reason = "the test reads the real clock")]
 
 mod alerts;
+mod audit;
 #[path = "../shared/caddy.rs"]
 mod caddy;
 mod calls;
 mod edge;
+mod figures;
 mod hour;
+mod leaks;
 mod machine;
 mod site;
 

@@ -1,13 +1,13 @@
 //! The cluster of `KUBECONFIG`, and the objects that the test creates in it.
 
 use std::{
-    env,
+    env, fs, io,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
 
-use controlplane::{Cluster, Definitions};
+use controlplane::{AuditEvent, Cluster, Definitions};
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
@@ -144,11 +144,11 @@ impl Site {
     /// ready.
     pub fn install(&self, values: &[&str]) -> Told {
         let chart = root().join("charts/tokenry").display().to_string();
-        let image = [format!("image.repository={}", self.image.0), format!("image.tag={}", self.image.1)];
+        let image = format!("image.repository={},image.tag={}", self.image.0, self.image.1);
         let kinds = "exposure.kinds={Ingress,NetworkPolicy,Middleware}";
-        let release = ["upgrade", "--install", RELEASE, &chart, "--namespace", SYSTEM, "--wait", "--timeout=2m"];
-        let values = image.iter().map(String::as_str).chain([kinds]).chain(values.iter().copied());
-        let values: Vec<_> = values.flat_map(|value| ["--set-string", value]).collect();
+        let release = ["upgrade", "--install", RELEASE, &chart, "--namespace", SYSTEM, "--wait", "--timeout=5m"];
+        let values = values.iter().copied().chain([kinds]).flat_map(|value| ["--set", value]);
+        let values: Vec<_> = ["--set-string", &image].into_iter().chain(values).collect();
         self.helm(&[&release, &*values].concat()).map(drop)
     }
 
@@ -172,24 +172,26 @@ impl Site {
     pub fn uninstall(&self) -> Told {
         self.helm(&["uninstall", RELEASE, "--namespace", SYSTEM, "--ignore-not-found", "--wait"])?;
         self.eventually("no Pod of the release is left", || {
-            let left = self.kubectl(&["get", "pods", "--namespace", SYSTEM, "--output=name"])?;
+            // Helm keeps the Pod of a test that failed.
+            let selector = "--selector=app.kubernetes.io/component in (operator,verifier)";
+            let left = self.kubectl(&["get", "pods", "--namespace", SYSTEM, "--output=name", selector])?;
             Ok(left.is_empty().then_some(()))
         })
     }
 
-    /// The Pods of a component that are not being deleted.
-    fn pods(&self, component: &str) -> Told<Vec<String>> {
-        let selector = format!("--selector=app.kubernetes.io/component={component}");
-        let pods = self.get(&["pods", "--namespace", SYSTEM, &selector])?;
-        let pods = pods["items"].as_array().into_iter().flatten();
-        let standing = pods.filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
-        Ok(standing.filter_map(|pod| pod["metadata"]["name"].as_str()).map(str::to_owned).collect())
+    /// The Pods of these components that are not being deleted.
+    pub fn pods(&self, components: &str) -> Told<Vec<Value>> {
+        let selector = format!("--selector=app.kubernetes.io/component in ({components})");
+        let mut pods = self.get(&["pods", "--namespace", SYSTEM, &selector])?;
+        let Value::Array(mut pods) = pods["items"].take() else { return Ok(Vec::new()) };
+        pods.retain(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+        Ok(pods)
     }
 
     /// Deletes the Pods of a component, one after the other. Each deletion waits until the previous successor is ready.
     pub fn replace_pods(&self, component: &str) -> Told {
         let pods = self.pods(component)?;
-        for pod in &pods {
+        for pod in pods.iter().filter_map(|pod| pod["metadata"]["name"].as_str()) {
             self.kubectl(&["delete", "pod", pod, "--namespace", SYSTEM])?;
             self.rolled_out(SYSTEM, &format!("{RELEASE}-{component}"))?;
             self.tell(&format!("deleted {pod}, and its successor is ready"));
@@ -199,13 +201,18 @@ impl Site {
 
     pub fn rolled_out(&self, namespace: &str, deployment: &str) -> Told {
         let deployment = format!("deployment/{deployment}");
-        self.kubectl(&["rollout", "status", &deployment, "--namespace", namespace, "--timeout=2m"]).map(drop)
+        self.kubectl(&["rollout", "status", &deployment, "--namespace", namespace, "--timeout=5m"]).map(drop)
     }
 
     /// All calls of a caller so far.
     pub fn calls(&self, caller: &str) -> Told<Calls> {
-        let log = self.kubectl(&["logs", &format!("deployment/{caller}"), "--namespace", SHOP])?;
-        Ok(Calls::parse(&log))
+        self.last_calls(caller, -1)
+    }
+
+    /// The last calls of a caller. -1: all.
+    pub fn last_calls(&self, caller: &str, count: i32) -> Told<Calls> {
+        let (deployment, tail) = (format!("deployment/{caller}"), format!("--tail={count}"));
+        Ok(Calls::parse(&self.kubectl(&["logs", &deployment, "--namespace", SHOP, &tail])?))
     }
 
     /// The current end of the audit log, as an offset in bytes. The result is 0 without an audit log.
@@ -216,8 +223,7 @@ impl Site {
     /// Fails if the API server has forbidden a request of the operator or the verifier since `offset`.
     pub fn nothing_was_forbidden(&self, offset: u64) -> Told {
         let Some(path) = &self.audit_log else { return Ok(()) };
-        let users = COMPONENTS.map(|component| format!("system:serviceaccount:{SYSTEM}:{RELEASE}-{component}"));
-        let (events, _) = controlplane::audit_from(path, offset);
+        let (users, (events, _)) = (Self::users(), controlplane::audit_from(path, offset));
         for user in &users {
             let mut asked = events.iter().filter(|event| event.user == *user).peekable();
             asked.peek().ok_or_else(|| format!("{} has no request of {user}", path.display()))?;
@@ -227,6 +233,32 @@ impl Site {
         }
         self.tell("the audit log has no forbidden request of the operator or the verifier");
         Ok(())
+    }
+
+    /// The requests of operator and verifier since `offset`, which moves to the end. The API server renames a log of
+    /// 100 MB.
+    pub fn audited(&self, offset: &mut u64) -> Told<Vec<AuditEvent>> {
+        let Some(path) = &self.audit_log else { return Ok(Vec::new()) };
+        let mut events = Vec::new();
+        let failed = |error: io::Error| format!("{}: {error}", path.display());
+        if path.metadata().map_err(failed)?.len() < *offset {
+            let all = path.parent().into_iter().flat_map(fs::read_dir).flatten().flatten().map(|entry| entry.path());
+            let older = all.filter(|other| other.to_string_lossy().contains("/audit-")).max();
+            let older = older.ok_or_else(|| format!("{} has become shorter", path.display()))?;
+            events = controlplane::audit_from(&older, *offset).0;
+            *offset = 0;
+        }
+        let (more, end) = controlplane::audit_from(path, *offset);
+        *offset = end;
+        events.extend(more);
+        let users = Self::users();
+        events.retain(|event| users.contains(&event.user));
+        Ok(events)
+    }
+
+    /// The users of operator and verifier, as the API server names them.
+    fn users() -> [String; 2] {
+        COMPONENTS.map(|component| format!("system:serviceaccount:{SYSTEM}:{RELEASE}-{component}"))
     }
 
     /// Removes everything that this test has created, in this or an earlier run. Fails if another user of the cluster
@@ -275,6 +307,7 @@ impl Site {
             let selector = format!("--selector=app.kubernetes.io/component={component}");
             show(&["logs", &selector, "--namespace", SYSTEM, "--prefix", "--tail=60"]);
         }
+        show(&["logs", &format!("pod/{RELEASE}-test"), "--namespace", SYSTEM, "--all-containers", "--prefix"]);
         for deployment in ["shop-proxy", "shop-manager", "traefik", "caller-rotating", "caller-exporter", "caller-edge"]
         {
             show(&["logs", &format!("deployment/{deployment}"), "--namespace", SHOP, "--tail=100"]);
