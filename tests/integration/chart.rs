@@ -144,6 +144,7 @@ impl World {
 fn a_value_that_does_not_exist_or_is_of_another_form_is_refused_with_its_place() {
     for (set, place, told) in [
         ("nosuch=1", "''", "additional properties 'nosuch' not allowed"),
+        ("enabled=yes", "'/enabled'", "got string, want boolean"),
         ("image.nosuch=1", "'/image'", "additional properties 'nosuch' not allowed"),
         ("imagePullSecrets[0].nosuch=1", "'/imagePullSecrets/0'", "additional properties 'nosuch' not allowed"),
         ("crds.nosuch=1", "'/crds'", "additional properties 'nosuch' not allowed"),
@@ -309,12 +310,13 @@ fn known(root: &Value, schema: &Value, path: &str) -> BTreeSet<String> {
     properties.iter().flat_map(|(key, inner)| known(root, inner, &format!("{path}/{key}"))).collect()
 }
 
-/// The schema without what no values file holds: `global` is a parent chart's, and nobody asks the operator.
+/// The schema without what no values file holds: `global` and `enabled` are a parent chart's, and nobody asks the
+/// operator.
 fn schema() -> (Value, BTreeSet<String>) {
     let text = fs::read_to_string(root().join("charts/tokenry/values.schema.json")).unwrap();
     let schema: Value = serde_json::from_str(&text).unwrap();
     let mut paths = known(&schema, &schema, "");
-    assert!(paths.remove("/global"));
+    assert!(paths.remove("/global") && paths.remove("/enabled"));
     let serving = [
         "/operator/service/",
         "/operator/tls/",

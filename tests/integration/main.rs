@@ -63,6 +63,7 @@ mod operating;
 mod organizations;
 mod outward;
 mod owners;
+mod parent;
 mod plugin;
 mod preconditions;
 mod products;

@@ -140,7 +140,8 @@ const RULES: &str = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/x-k
 /// Where a definition lists the fields of a spec.
 const SPEC: &str = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
 
-fn copy(from: &Path, to: &Path) {
+/// Copies a folder with all that it has.
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
         let to = to.join(entry.file_name());
