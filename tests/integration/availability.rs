@@ -31,6 +31,7 @@ fn each_value_is_in_its_field() {
         |key: &str| json!({"maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": loosely, "labelSelector": pods});
     let spreads = json!([spread("topology.kubernetes.io/zone"), spread("kubernetes.io/hostname")]);
     let own = json!([{"maxSkew": 2, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {}}]);
+    let rolling = json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}});
     let (spec, pod) = ("/spec", "/spec/template/spec");
     let (service, account) = ("Service", "ServiceAccount");
     for (sets, kind, named, path, wanted) in [
@@ -55,7 +56,7 @@ fn each_value_is_in_its_field() {
             json!(1),
         ),
         ("log={}", "PodDisruptionBudget", OPERATOR, "/kind".into(), Value::Null),
-        // Two who set the number of Pods would undo each other's changes.
+        // Two who set the number of Pods would undo each other's changes. Nobody was asked for the number that exists.
         ("verifier.autoscaling.enabled=true", "Deployment", VERIFIER, format!("{spec}/replicas"), Value::Null),
         ("verifier.autoscaling.enabled=true", "Deployment", OPERATOR, format!("{spec}/replicas"), json!(1)),
         ("log={}", "HorizontalPodAutoscaler", VERIFIER, "/kind".into(), Value::Null),
@@ -92,7 +93,7 @@ fn each_value_is_in_its_field() {
             format!("{pod}/topologySpreadConstraints"),
             own,
         ),
-        ("log={}", "Deployment", OPERATOR, format!("{spec}/strategy"), json!({"type": "RollingUpdate"})),
+        ("log={}", "Deployment", OPERATOR, format!("{spec}/strategy"), rolling),
         (
             "operator.strategy={\"type\":\"Recreate\"}",
             "Deployment",

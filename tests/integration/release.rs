@@ -247,6 +247,93 @@ async fn an_upgrade_grants_rights_only_where_the_release_does_so_or_is_asked_to(
     assert_eq!(grants(), (false, false));
 }
 
+/// Values of a release that is nothing but namespaced objects.
+const SMALL: &str = "crds.enabled=false,rbac.create=false,admission.enabled=false";
+
+/// A release of nothing but namespaced objects, by one version of helm.
+struct Small<'a> {
+    release: &'a Release,
+    version: u8,
+}
+
+impl Small<'_> {
+    fn helm(&self, args: &[&str]) -> Result<String, String> {
+        let args = [args, &["--namespace", NAMESPACE]].concat();
+        if self.version == 3 { self.release.plane.helm3(&args) } else { self.release.plane.helm(&args) }
+    }
+
+    fn install(&self, chart: &str, values: &str) {
+        self.helm(&["install", "tokenry", chart, "--create-namespace", "--set", &format!("{SMALL},{values}")]).unwrap();
+    }
+
+    fn upgrade(&self, values: &str, more: &[&str]) -> Result<String, String> {
+        let args = ["upgrade", "tokenry", &self.release.chart, "--reset-then-reuse-values", "--set", values];
+        self.helm(&[&args, more].concat())
+    }
+
+    /// A field of the specification of a Deployment.
+    fn spec(&self, component: &str, field: &str) -> Value {
+        self.release.get("deployment", &format!("tokenry-{component}"))["spec"][field].clone()
+    }
+}
+
+#[test]
+fn an_upgrade_that_begins_an_autoscaler_keeps_the_number_of_verifiers() {
+    let release = Release::new();
+    let autoscaled = |on: bool| format!("verifier.autoscaling.enabled={on}");
+    for version in [3, 4] {
+        let small = Small { release: &release, version };
+        let verifiers = || small.spec("verifier", "replicas");
+        small.install(&release.chart, "verifier.replicaCount=4");
+        for change in [autoscaled(true), "log.level=debug".into()] {
+            small.upgrade(&change, &[]).unwrap();
+            assert_eq!(verifiers(), 4, "helm {version}: {change}");
+        }
+        // The autoscaler writes this part of the Deployment.
+        release.kubectl(&["scale", "deployment/tokenry-verifier", "--replicas=6", "--namespace", NAMESPACE]);
+        for level in ["warn", "info"] {
+            small.upgrade(&format!("log.level={level}"), &[]).unwrap();
+            assert_eq!(verifiers(), 6, "helm {version}: {level}");
+        }
+        small.helm(&["rollback", "tokenry", "4"]).unwrap();
+        assert_eq!(verifiers(), 6, "helm {version}: a rollback");
+        let ends = small.upgrade(&autoscaled(false), &[]);
+        if version == 4 {
+            let told = ends.unwrap_err();
+            assert!(told.contains("Apply failed with 1 conflict") && told.contains(".spec.replicas"), "{told}");
+            small.upgrade(&autoscaled(false), &["--force-conflicts"]).unwrap();
+        } else {
+            ends.unwrap();
+        }
+        assert_eq!(verifiers(), 4, "helm {version}: replicaCount");
+        small.helm(&["uninstall", "tokenry"]).unwrap();
+    }
+}
+
+#[test]
+fn the_strategy_of_a_release_can_be_changed_and_changed_back() {
+    let (release, recreate) = (Release::new(), "operator.strategy.type=Recreate");
+    let rolling = json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}});
+    for version in [3, 4] {
+        let small = Small { release: &release, version };
+        let strategy = || small.spec("operator", "strategy");
+        small.install(&release.chart, "log.level=info");
+        assert_eq!(strategy(), rolling, "as Kubernetes has it by default");
+        small.upgrade(recreate, &[]).unwrap();
+        assert_eq!(strategy(), json!({"type": "Recreate"}), "helm {version}");
+        small.upgrade("operator.strategy.type=RollingUpdate", &[]).unwrap();
+        assert_eq!(strategy(), rolling, "helm {version}");
+        small.helm(&["uninstall", "tokenry"]).unwrap();
+    }
+    // An older chart said nothing of it.
+    let small = Small { release: &release, version: 4 };
+    small.install(&older(release.plane.directory()), "log.level=info");
+    let told = small.upgrade(recreate, &[]).unwrap_err();
+    assert!(told.contains("spec.strategy.rollingUpdate: Forbidden"), "{told}");
+    small.upgrade(recreate, &["--server-side=false"]).unwrap();
+    assert_eq!(small.spec("operator", "strategy"), json!({"type": "Recreate"}));
+}
+
 #[tokio::test]
 async fn an_uninstall_leaves_definitions_and_tokens_which_the_next_install_takes_over() {
     let release = Release::new();

@@ -332,6 +332,25 @@ decide.
 {{- end }}
 {{- end }}
 
+{{/*
+Number of Pods of a component that an autoscaler serves: (list $ "verifier"). Empty: helm sets none. A number that helm has
+set and then leaves out would become 1, the default of Kubernetes. So helm sets the number that exists. With server-side
+apply, it does so only until the autoscaler has set another number.
+*/}}
+{{- define "tokenry.keptReplicas" -}}
+{{- $ := index . 0 }}
+{{- $deployment := lookup "apps/v1" "Deployment" (include "tokenry.namespace" $) (printf "%s-%s" (include "tokenry.fullname" $) (index . 1)) | default dict }}
+{{- $applied := list }}
+{{- range dig "metadata" "managedFields" list $deployment }}
+{{- if eq .operation "Apply" }}
+{{- $applied = append $applied (dig "fieldsV1" "f:spec" "f:replicas" false . | kindIs "map") }}
+{{- end }}
+{{- end }}
+{{- if or (empty $applied) (has true $applied) }}
+{{- dig "spec" "replicas" "" $deployment }}
+{{- end }}
+{{- end }}
+
 {{/* Affinity of the Pods of a component, as YAML: (list $ "verifier"). Empty: none. */}}
 {{- define "tokenry.affinity" -}}
 {{- $ := index . 0 }}
