@@ -1,6 +1,7 @@
 {{/*
-The alerts, as a list. An operator without an election leads: it has no metric of an election. `{{` in quotes begins a template of Prometheus. A metric of a Pod has the namespace of Tokenry, and
-a metric of a token has the namespace of that token.
+The alerts, as a list. `needsPerToken` marks those about metrics of each token. An operator without an election leads: it has
+no metric of an election. `{{` in quotes begins a template of Prometheus. A metric of a Pod has the namespace of Tokenry, and a
+metric of a token has the namespace of that token.
 */}}
 {{- define "tokenry.alerts" -}}
 {{- $rule := .Values.metrics.prometheusRule }}
@@ -10,6 +11,7 @@ a metric of a token has the namespace of that token.
 {{- $tokens := empty .Values.scopedNamespace | ternary "" (printf "{namespace=%q}" .Values.scopedNamespace) }}
 {{- $token := `{{ $labels.namespace }}/{{ $labels.name }}` }}
 - alert: TokenryValueExpires
+  needsPerToken: true
   severity: warning
   for: {{ $for }}
   summary: The value of a token expires soon, and nothing renews it
@@ -20,12 +22,14 @@ a metric of a token has the namespace of that token.
     and on (namespace, name) max by (namespace, name) (tokenry_token_valid{{ $tokens }}) == 1
     unless on (namespace, name) max by (namespace, name) (tokenry_token_renewal_timestamp_seconds{{ $tokens }})
 - alert: TokenryRotationOverdue
+  needsPerToken: true
   severity: warning
   for: {{ $longFor }}
   summary: A token was not rotated when it was due
   description: The rotation of ApiToken {{ $token }} is overdue by {{ `{{ $value | humanizeDuration }}` }}.
   expr: time() - max by (namespace, name) (tokenry_token_renewal_timestamp_seconds{{ $tokens }}) > 60
 - alert: TokenryTokenNotReady
+  needsPerToken: true
   severity: warning
   for: {{ $longFor }}
   summary: A token is not ready

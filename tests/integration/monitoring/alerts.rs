@@ -2,12 +2,16 @@
 
 use std::{collections::BTreeSet, fs, process::Command};
 
+use controlplane::{NAMESPACE, helm};
 use serde_json::{Value, json};
 
 use super::{alerts, prometheus::promtool, rules};
 use crate::{
     book,
-    harness::{grants::template, root},
+    harness::{
+        grants::{CHART, template},
+        root,
+    },
 };
 
 /// Series of a sound release, a sample each 30 seconds. Simulated time begins in 1970.
@@ -189,6 +193,21 @@ fn thresholds_and_durations_are_values_and_an_alert_can_be_left_out() {
     let set = ["--set", "metrics.prometheusRule.enabled=true,metrics.prometheusRule.disabled={TokenryNone}"];
     let told = template(&[&super::SERVED[..], &set].concat()).unwrap_err();
     assert!(told.contains("there is no alert TokenryNone. Alerts: TokenryValueExpires, "), "{told}");
+}
+
+#[test]
+fn alerts_that_could_never_fire_are_left_out_and_the_notes_say_so() {
+    let without = "metrics.perToken=false,metrics.prometheusRule.disabled={TokenryTokenNotReady}";
+    let (all, kept) = (alerts(&rules("")), alerts(&rules(without)));
+    let about_tokens = |alert: &Value| alert["expr"].as_str().unwrap().contains("tokenry_token_");
+    assert!(kept.iter().all(|alert| !about_tokens(alert)), "{kept:?}");
+    assert_eq!(all.iter().filter(|alert| !about_tokens(alert)).count(), kept.len());
+    let told = |set: &str| {
+        let rule = ["--set", "metrics.prometheusRule.enabled=true", "--set", set];
+        let args = ["install", "tokenry", CHART, "--dry-run=client", "--namespace", NAMESPACE];
+        helm(&[&args[..], &rule].concat()).unwrap().contains("There are no alerts about tokens, because metrics.perToken")
+    };
+    assert_eq!([told("metrics.perToken=false"), told("metrics.perToken=true")], [true, false]);
 }
 
 #[test]
