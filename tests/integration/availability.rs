@@ -21,7 +21,10 @@ fn each_value_is_in_its_field() {
         "app.kubernetes.io/name": "tokenry", "app.kubernetes.io/instance": "tokenry",
         "app.kubernetes.io/component": "verifier",
     }});
-    let apart = json!({"topologyKey": "kubernetes.io/hostname", "labelSelector": pods});
+    // Else an upgrade needs a free node, where each Pod has to have a node of its own.
+    let of_version = ["pod-template-hash"];
+    let apart =
+        json!({"topologyKey": "kubernetes.io/hostname", "labelSelector": pods, "matchLabelKeys": of_version});
     let preferred = json!({"podAntiAffinity": {
         "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": apart}],
     }});

@@ -358,7 +358,8 @@ apply, it does so only until the autoscaler has set another number.
 {{- $affinity := $settings.affinity | default dict }}
 {{- $said := $settings.antiAffinity | default "Preferred" }}
 {{- if not (or (hasKey $affinity "podAntiAffinity") (eq $said "None")) }}
-{{- $apart := dict "topologyKey" "kubernetes.io/hostname" "labelSelector" (dict "matchLabels" (include "tokenry.selectorLabels" . | fromYaml)) }}
+{{- /* Pods of the next version may be beside those that they replace: else an upgrade needs a free node. */}}
+{{- $apart := dict "topologyKey" "kubernetes.io/hostname" "labelSelector" (dict "matchLabels" (include "tokenry.selectorLabels" . | fromYaml)) "matchLabelKeys" (list "pod-template-hash") }}
 {{- $rule := dict "preferredDuringSchedulingIgnoredDuringExecution" (list (dict "weight" 100 "podAffinityTerm" $apart)) }}
 {{- if eq $said "Required" }}
 {{- $rule = dict "requiredDuringSchedulingIgnoredDuringExecution" (list $apart) }}
