@@ -106,7 +106,11 @@ impl Drop for Prometheus<'_> {
 /// The target of a Pod, with the labels that a monitor of the chart gives it.
 fn target(pod: &Value) -> Value {
     let address = format!("{}:{PORT}", pod["status"]["podIP"].as_str().unwrap_or_default());
-    json!({"targets": [address], "labels": {"namespace": SYSTEM, "pod": pod["metadata"]["name"]}})
+    let release = &pod["metadata"]["labels"]["app.kubernetes.io/instance"];
+    let labels = json!({
+        "namespace": SYSTEM, "pod": pod["metadata"]["name"], "app_kubernetes_io_instance": release,
+    });
+    json!({"targets": [address], "labels": labels})
 }
 
 fn configuration(targets: &[Value]) -> Value {

@@ -1,14 +1,15 @@
 {{/*
 The alerts, as a list. `needsPerToken` marks those about metrics of each token. An operator without an election leads: it has
 no metric of an election. `{{` in quotes begins a template of Prometheus. A metric of a Pod has the namespace of Tokenry, and a
-metric of a token has the namespace of that token.
+metric of a token has the namespace of that token. Both have the release, which the monitors copy from the label of the Pod.
 */}}
 {{- define "tokenry.alerts" -}}
 {{- $rule := .Values.metrics.prometheusRule }}
 {{- $for := $rule.for | default "5m" }}
 {{- $longFor := $rule.notReadyFor | default "15m" }}
-{{- $ours := printf "namespace=%q" (include "tokenry.namespace" .) }}
-{{- $tokens := empty .Values.scopedNamespace | ternary "" (printf "{namespace=%q}" .Values.scopedNamespace) }}
+{{- $release := printf "app_kubernetes_io_instance=%q" .Release.Name }}
+{{- $ours := printf "namespace=%q,%s" (include "tokenry.namespace" .) $release }}
+{{- $tokens := empty .Values.scopedNamespace | ternary (printf "{%s}" $release) (printf "{namespace=%q,%s}" .Values.scopedNamespace $release) }}
 {{- $token := `{{ $labels.namespace }}/{{ $labels.name }}` }}
 - alert: TokenryValueExpires
   needsPerToken: true

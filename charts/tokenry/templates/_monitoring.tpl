@@ -79,6 +79,11 @@ metricRelabelings:
 {{- end }}
 {{- end }}
 
+{{/* Labels of Pods that each series gets. Alerts and dashboard tell releases in one namespace apart by them. */}}
+{{- define "tokenry.scrapedLabels" -}}
+podTargetLabels: [app.kubernetes.io/instance]
+{{- end }}
+
 {{/* Labels of the Pods of both components. */}}
 {{- define "tokenry.scrapedPods" -}}
 {{- omit (include "tokenry.selectorLabels" (list . "metrics") | fromYaml) "app.kubernetes.io/component" | toYaml }}

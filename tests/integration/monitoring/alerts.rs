@@ -57,6 +57,16 @@ const AMBIGUOUS: &str = r#"tokenry_verifier_ambiguous_ids{namespace="tokenry-sys
 const CERTIFICATE: &str =
     r#"tokenry_verifier_certificate_expiration_timestamp_seconds{namespace="tokenry-system",pod="v"}"#;
 
+/// Series of another release in the same namespace.
+const OTHER_WORKS: &str =
+    r#"controller_runtime_max_concurrent_reconciles{namespace="tokenry-system",app_kubernetes_io_instance="other"}"#;
+const OTHER_OBJECTS: &str =
+    r#"tokenry_verifier_objects{namespace="tokenry-system",app_kubernetes_io_instance="other",pod="x"}"#;
+const OTHER_HEARD: &str =
+    r#"tokenry_heard_age_seconds{namespace="tokenry-system",app_kubernetes_io_instance="other",pod="x"}"#;
+const OTHER_READY: &str =
+    r#"tokenry_token_ready{namespace="shop",app_kubernetes_io_instance="other",name="theirs",pod="y"}"#;
+
 /// No sample at all.
 const NEVER: &str = "_x240";
 
@@ -64,16 +74,23 @@ const NEVER: &str = "_x240";
 type Trouble = (&'static [(&'static str, &'static str)], &'static str, &'static str, &'static str);
 
 /// The conditions of the alerts.
-const TROUBLES: [Trouble; 17] = [
+const TROUBLES: [Trouble; 19] = [
     (&[(EXPIRES, "604000x240"), (RENEWS, NEVER)], "TokenryValueExpires", "4m", "6m"),
     (&[(EXPIRES, "605700x240"), (RENEWS, NEVER)], "TokenryValueExpires", "19m", "21m"),
     (&[(RENEWS, "60x240")], "TokenryRotationOverdue", "16m", "18m"),
     (&[(READY, "0x240")], "TokenryTokenNotReady", "14m", "16m"),
     (&[(LEADS, "1x20 0x220")], "TokenryNoLeader", "14m", "16m"),
     (&[(LEADS, NEVER), (STANDBY, NEVER), (WORKS, NEVER)], "TokenryNoLeader", "4m", "6m"),
+    (
+        &[(LEADS, NEVER), (STANDBY, NEVER), (WORKS, NEVER), (OTHER_WORKS, "4x240")],
+        "TokenryNoLeader",
+        "4m",
+        "6m",
+    ),
     (&[(FAILURES, "0+1x240")], "TokenryOperatorFailing", "14m", "17m"),
     (&[(OBJECTS, "3x20 _x220")], "TokenryVerifierAbsent", "18m", "21m"),
     (&[(OBJECTS, NEVER)], "TokenryVerifierAbsent", "4m", "6m"),
+    (&[(OBJECTS, NEVER), (OTHER_OBJECTS, "3x240")], "TokenryVerifierAbsent", "4m", "6m"),
     (&[(HEARD, "0+30x240")], "TokenryOutOfTouch", "3m", "4m"),
     (&[(FAULTY, "0+1x240")], "TokenryVerifierErrors", "4m", "7m"),
     (&[(REVOKED, "_x40 1x200")], "TokenryRevokedValueUsed", "19m", "21m"),
@@ -85,7 +102,7 @@ const TROUBLES: [Trouble; 17] = [
 ];
 
 /// Worlds in which nobody is called: series in place of those of a sound release, and the reason for the silence.
-const QUIET: [(&str, &[(&str, &str)]); 10] = [
+const QUIET: [(&str, &[(&str, &str)]); 11] = [
     ("all is sound", &[]),
     ("the value expires soon, and is renewed", &[(EXPIRES, "20000x240"), (RENEWS, "10000x240")]),
     ("a suspended value ends", &[(EXPIRES, "20000x240"), (RENEWS, NEVER), (VALID, "0x240")]),
@@ -95,13 +112,22 @@ const QUIET: [(&str, &[(&str, &str)]); 10] = [
     ("an operator works without an election", &[(LEADS, NEVER), (STANDBY, NEVER)]),
     ("a single failure", &[(FAILURES, "0x40 1x200")]),
     ("less than a twentieth of the answers are errors", &[(FAULTY, "0+0.5x240")]),
+    ("another release has troubles", &[(OTHER_HEARD, "0+30x240"), (OTHER_READY, "0x240")]),
     ("the API server speaks each minute", &[(HEARD, "0 30 60 0 30 60 0 30 60 0 30 60")]),
 ];
+
+/// The series with the label of this release, unless it names another.
+fn labelled(series: &str) -> String {
+    if series.contains("app_kubernetes_io_instance=") {
+        return series.to_owned();
+    }
+    series.replacen('{', r#"{app_kubernetes_io_instance="tokenry","#, 1)
+}
 
 /// The series of a sound release, with some of them replaced or added.
 fn series(changed: &[(&str, &str)]) -> Vec<Value> {
     let kept = SOUND.iter().filter(|(name, _)| !changed.iter().any(|(other, _)| other == name));
-    kept.chain(changed).map(|(name, values)| json!({"series": name, "values": values})).collect()
+    kept.chain(changed).map(|(name, values)| json!({"series": labelled(name), "values": values})).collect()
 }
 
 /// A question to promtool: the alerts that fire at a time. No alert is expected with an empty list.
@@ -218,7 +244,8 @@ fn alerts_about_tokens_are_those_of_the_served_namespace() {
     assert_eq!(exprs.len(), 3);
     for expr in exprs {
         let named = expr.split("tokenry_token_").skip(1);
-        let all = { named }.all(|rest| rest.split(['(', ')']).next().unwrap().ends_with(r#"{namespace="team-a"}"#));
+        let wanted = r#"{namespace="team-a",app_kubernetes_io_instance="tokenry"}"#;
+        let all = { named }.all(|rest| rest.split(['(', ')']).next().unwrap().ends_with(wanted));
         assert!(all, "{expr}");
     }
 }

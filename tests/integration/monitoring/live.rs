@@ -130,9 +130,10 @@ async fn shows_the_run(watched: &Watched) {
     let mut queries = 0;
     for panel in panels.filter(|panel| panel["type"] != "row") {
         for target in panel["targets"].as_array().unwrap() {
-            let chosen = [("$namespace", "tokenry-system"), ("$tokens", ".*"), ("$__rate_interval", "1m")];
+            let chosen = [("$namespace", "tokenry-system"), ("$release", "tokenry"), ("$tokens", ".*")];
+            let chosen = chosen.into_iter().chain([("$__rate_interval", "1m")]);
             let query = target["expr"].as_str().unwrap();
-            let query = chosen.iter().fold(query.to_owned(), |query, (name, value)| query.replace(name, value));
+            let query = chosen.fold(query.to_owned(), |query, (name, value)| query.replace(name, value));
             assert!(!query.contains('$'), "{query}");
             let title = panel["title"].as_str().unwrap();
             let answered = async || {

@@ -88,6 +88,9 @@ fn monitors_select_the_pods_of_both_components_by_a_port_that_they_have() {
     for (kind, set) in [("ServiceMonitor", "metrics.serviceMonitor"), ("PodMonitor", "metrics.podMonitor")] {
         let objects = rendered(&[&SERVED[..], &["--set", &format!("{set}.enabled=true")]].concat());
         let monitor = of_kind(&objects, kind)[0];
+        // Prometheus writes it as app_kubernetes_io_instance. Alerts and dashboard tell releases apart by it.
+        let copied = "app.kubernetes.io/instance";
+        assert_eq!(monitor["spec"]["podTargetLabels"], json!([copied]));
         let (pods, port) = match kind {
             "ServiceMonitor" => {
                 let labels = monitor["spec"]["selector"]["matchLabels"].as_object().unwrap();
@@ -109,6 +112,7 @@ fn monitors_select_the_pods_of_both_components_by_a_port_that_they_have() {
                 { pods.as_object().unwrap().iter() }.all(|(key, value)| &template["metadata"]["labels"][key] == value);
             let ports = template["spec"]["containers"][0]["ports"].as_array().unwrap();
             assert!(all && ports.iter().any(|open| &open["name"] == port), "{kind}: {}", name(deployment));
+            assert_eq!(template["metadata"]["labels"][copied], "tokenry", "the release");
         }
     }
 }

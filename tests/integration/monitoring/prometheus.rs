@@ -25,7 +25,7 @@ impl Prometheus {
         let folder = world.plane.directory().join(format!("prometheus-{}", world.namespace));
         fs::create_dir_all(&folder).unwrap();
         let target = |(pod, address): &(&str, SocketAddr)| {
-            let labels = json!({"namespace": NAMESPACE, "pod": pod});
+            let labels = json!({"namespace": NAMESPACE, "pod": pod, "app_kubernetes_io_instance": "tokenry"});
             json!({"targets": [address.to_string()], "labels": labels})
         };
         let targets: Vec<_> = pods.iter().map(target).collect();
