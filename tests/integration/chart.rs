@@ -243,6 +243,11 @@ fn a_value_that_does_not_exist_or_is_of_another_form_is_refused_with_its_place()
             "does not match pattern",
         ),
         (
+            "verifier.networkPolicy.egress.otlp.enabled=yes",
+            "'/verifier/networkPolicy/egress/otlp/enabled'",
+            "must be one of 'auto', true, false",
+        ),
+        (
             "verifier.networkPolicy.egress.dns.ports={dns}",
             "'/verifier/networkPolicy/egress/dns/ports/0'",
             "got string, want integer",

@@ -122,6 +122,7 @@ fn the_verifier_is_asked_by_those_that_the_values_name() {
     let no_proxies = "verifier.networkPolicy.ingress.proxies.enabled=false";
     let reviewing = "verifier.networkPolicy.ingress.apiServer.cidrs={10.0.0.0/28}";
     let extra = "verifier.networkPolicy.ingress.extra[0].from[0].ipBlock.cidr=192.0.2.0/24";
+    let secure = "metrics.secure.enabled=true";
     for (sets, end, port, wanted) in [
         // By default every Pod may ask and scrape, and nothing else may.
         ("", proxy(), 8080, true),
@@ -129,6 +130,9 @@ fn the_verifier_is_asked_by_those_that_the_values_name() {
         ("", stranger(), 8081, true),
         ("", End::Address(API_SERVER), 8443, false),
         ("", stranger(), 9999, false),
+        // Metrics have a port of their own, where scrapers prove themselves.
+        (secure, stranger(), 8444, true),
+        (secure, stranger(), 8081, false),
         (named, proxy(), 8080, true),
         (named, proxy(), 8443, true),
         (named, stranger(), 8080, false),
@@ -169,6 +173,8 @@ fn the_operator_is_reached_by_scrapers_alone() {
     for (sets, end, port, wanted) in [
         ("", stranger(), 8081, true),
         ("", stranger(), 8080, false),
+        ("metrics.secure.enabled=true", stranger(), 8444, true),
+        ("metrics.secure.enabled=true", stranger(), 8081, false),
         ("", End::Address(API_SERVER), 8081, false),
         ("operator.networkPolicy.ingress.scrapers.enabled=false", stranger(), 8081, false),
         ("operator.networkPolicy.ingress.apiServer.cidrs={10.0.0.0/28}", End::Address(API_SERVER), 8081, true),
@@ -213,6 +219,29 @@ fn both_reach_what_they_need_and_each_rule_can_be_closed() {
     assert_eq!((probes("operator", ""), probes("verifier", "")), (true, false));
     assert!(!probes("operator", &off("operator", "endpoints")));
     assert!(!probes("operator", "operator.networkPolicy.egress.endpoints.ports={8443}"));
+}
+
+#[test]
+fn each_sends_to_a_collector_where_a_value_names_one_and_nobody_closed_the_way() {
+    let sends = |sets: &str| {
+        let chart = Chart::new(sets);
+        ["operator", "verifier"].map(|component| chart.admits(component, "Egress", &stranger(), 4317, "TCP"))
+    };
+    let traces = "traces.endpoint=http://collector:4317";
+    let closed = "verifier.networkPolicy.egress.otlp.enabled=false";
+    for (sets, wanted) in [
+        ("", [false, false]),
+        (traces, [true, true]),
+        ("verifier.audit.to=otlp", [false, true]),
+        ("verifier.extraEnv[0].name=OTEL_EXPORTER_OTLP_ENDPOINT", [false, true]),
+        ("operator.extraEnv[0].name=OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", [true, false]),
+        ("operator.extraEnv[0].name=OTEL_SERVICE_NAME", [false, false]),
+        // Values of an older chart.
+        (&format!("{traces},operator.networkPolicy.egress.otlp=null"), [true, true]),
+        (&format!("{traces},{closed}"), [true, false]),
+    ] {
+        assert_eq!(sends(sets), wanted, "{sets}");
+    }
 }
 
 #[test]

@@ -8,6 +8,17 @@
 {{- if include "tokenry.secureMetrics" . }}{{ ((.Values.metrics).secure).secretName }}{{ end }}
 {{- end }}
 
+{{/* Tells if a component sends to an OpenTelemetry collector: (list $ "operator"). */}}
+{{- define "tokenry.sendsOtlp" -}}
+{{- $ := index . 0 }}
+{{- $settings := index $.Values (index . 1) | default dict }}
+{{- $sends := or ($.Values.traces).endpoint (eq (toString ($settings.audit).to) "otlp") }}
+{{- range $settings.extraEnv }}
+{{- $sends = or $sends (regexMatch "^OTEL_EXPORTER_OTLP_(.*_)?ENDPOINT$" .name) }}
+{{- end }}
+{{- if $sends }}yes{{ end }}
+{{- end }}
+
 {{/* Arguments of a component for metrics and traces: (list $ "operator"). */}}
 {{- define "tokenry.metricsArgs" -}}
 {{- $ := index . 0 }}
