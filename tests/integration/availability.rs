@@ -136,13 +136,33 @@ fn each_value_is_in_its_field() {
         ("verifier.service.type=\"LoadBalancer\"", service, VERIFIER, "/spec/type".into(), json!("LoadBalancer")),
         ("verifier.service.port=8080", service, VERIFIER, "/spec/ports/0/port".into(), json!(8080)),
         ("verifier.service.httpsPort=8443", service, VERIFIER, "/spec/ports/1/port".into(), json!(8443)),
-        ("verifier.service.nodePort=30080", service, VERIFIER, "/spec/ports/0/nodePort".into(), json!(30080)),
-        ("verifier.service.httpsNodePort=30443", service, VERIFIER, "/spec/ports/1/nodePort".into(), json!(30443)),
+        (
+            "verifier.service.type=\"NodePort\",verifier.service.nodePort=30080",
+            service,
+            VERIFIER,
+            "/spec/ports/0/nodePort".into(),
+            json!(30080),
+        ),
+        (
+            "verifier.service.type=\"NodePort\",verifier.service.httpsNodePort=30443",
+            service,
+            VERIFIER,
+            "/spec/ports/1/nodePort".into(),
+            json!(30443),
+        ),
         ("verifier.service.labels={\"a\":\"b\"}", service, VERIFIER, "/metadata/labels/a".into(), json!("b")),
         (
             "verifier.service.ipFamilyPolicy=\"PreferDualStack\"",
             service,
             "tokenry-peers",
+            "/spec/ipFamilyPolicy".into(),
+            json!("PreferDualStack"),
+        ),
+        (
+            "verifier.service.ipFamilyPolicy=\"PreferDualStack\",metrics.serviceMonitor.enabled=true,\
+             metrics.serviceMonitor.renderMode=\"alwaysRender\"",
+            service,
+            "tokenry-metrics",
             "/spec/ipFamilyPolicy".into(),
             json!("PreferDualStack"),
         ),
@@ -204,6 +224,23 @@ fn values_that_cannot_work_together_are_refused_with_the_value_to_set() {
         ("leaderElection.enabled=false,operator.replicaCount=2", "or run one operator"),
         ("verifier.autoscaling.enabled=true,verifier.autoscaling.minReplicas=9", "Set maxReplicas to minReplicas"),
         ("verifier.terminationGracePeriodSeconds=5", "minimum: got 5, want 6"),
+        ("leaderElection.leaseDuration=10s", "Set leaseDuration above renewDeadline"),
+        ("leaderElection.leaseDuration=1m,leaderElection.renewDeadline=0h1m30s", "Set leaseDuration above renewDeadline"),
+        ("leaderElection.leaseDuration=301s", "Set it to 300s at most"),
+        ("leaderElection.retryPeriod=6s", "Set renewDeadline to twice retryPeriod at least"),
+        ("leaderElection.retryPeriod=0s", "and retryPeriod to 1s at least"),
+        ("verifier.service.port=443", "port and httpsPort are both 443"),
+        ("verifier.service.nodePort=30080", "Set type to NodePort or LoadBalancer"),
+        (
+            "verifier.service.type=NodePort,verifier.service.nodePort=30080,verifier.service.httpsNodePort=30080",
+            "nodePort and httpsNodePort are both 30080",
+        ),
+        ("verifier.podDisruptionBudget.minAvailable=2", "minAvailable is 2, and there are 2 Pods"),
+        ("verifier.podDisruptionBudget.minAvailable=51%", "Set it lower, raise replicaCount"),
+        (
+            "operator.podDisruptionBudget.enabled=true,operator.podDisruptionBudget.minAvailable=1",
+            "minAvailable is 1, and there are 1 Pods",
+        ),
         ("metrics.podMonitor.enabled=true,metrics.secure.enabled=true", "has no token of Prometheus"),
         ("metrics.serviceMonitor.enabled=true,metrics.secure.enabled=true", "for the audience tokenry.dev/metrics"),
         (
@@ -214,6 +251,16 @@ fn values_that_cannot_work_together_are_refused_with_the_value_to_set() {
     ] {
         let refused = template(&[elsewhere, "--set", sets]).unwrap_err();
         assert!(refused.contains(told), "{sets}: {refused}");
+    }
+    for sets in [
+        "leaderElection.enabled=false,leaderElection.leaseDuration=1s",
+        "verifier.service.port=443,verifier.tls.enabled=false",
+        "verifier.service.port=443,verifier.plainHttp=false",
+        "verifier.podDisruptionBudget.minAvailable=50%",
+        "verifier.podDisruptionBudget.minAvailable=2,verifier.autoscaling.enabled=true",
+        "verifier.podDisruptionBudget.minAvailable=2,verifier.replicaCount=0",
+    ] {
+        assert!(template(&["--set", sets]).is_ok(), "{sets} can work");
     }
     let least = "highAvailability.enabled=true,verifier.autoscaling.enabled=true,verifier.autoscaling.minReplicas=1";
     assert_eq!(field(least, "HorizontalPodAutoscaler", VERIFIER, "/spec/minReplicas"), 2, "two of everything");

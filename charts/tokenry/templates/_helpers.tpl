@@ -98,6 +98,43 @@ the Lease.
 {{- if or (eq $said "true") (and (eq $said "auto") (include "tokenry.on" (list .Values.rbac "create" true))) }}yes{{ end }}
 {{- end }}
 
+{{/* A duration such as 1m30s, in seconds. */}}
+{{- define "tokenry.seconds" -}}
+{{- $sum := 0 }}
+{{- range regexFindAll "[0-9]+[hms]" . -1 }}
+{{- $unit := get (dict "h" 3600 "m" 60 "s" 1) (regexFind "[hms]" .) }}
+{{- $sum = mul (regexFind "[0-9]+" . | atoi) $unit | add $sum }}
+{{- end }}
+{{- $sum }}
+{{- end }}
+
+{{/* Arguments of the operator for the election. The program refuses the same periods. */}}
+{{- define "tokenry.electionArgs" -}}
+{{- $election := .Values.leaderElection | default dict }}
+{{- $lease := $election.leaseDuration | default "15s" }}
+{{- $renew := $election.renewDeadline | default "10s" }}
+{{- $retry := $election.retryPeriod | default "2s" }}
+{{- $seconds := dict }}
+{{- range $name, $period := dict "lease" $lease "renew" $renew "retry" $retry }}
+{{- $_ := set $seconds $name (include "tokenry.seconds" $period | atoi) }}
+{{- end }}
+{{- if gt $seconds.lease 300 }}
+{{- fail (printf "\n\nleaderElection.leaseDuration is %s.\nSet it to 300s at most.\n" $lease) }}
+{{- end }}
+{{- if le $seconds.lease $seconds.renew }}
+{{- fail (printf "\n\nleaderElection.leaseDuration is %s, and renewDeadline is %s. A leader has to stop before another begins.\nSet leaseDuration above renewDeadline.\n" $lease $renew) }}
+{{- end }}
+{{- if or (eq $seconds.retry 0) (lt $seconds.renew (mul 2 $seconds.retry)) }}
+{{- fail (printf "\n\nleaderElection.renewDeadline is %s, and retryPeriod is %s. One failed renewal has to be no loss.\nSet renewDeadline to twice retryPeriod at least, and retryPeriod to 1s at least.\n" $renew $retry) }}
+{{- end }}
+- --leader-elect
+- --leader-election-namespace={{ include "tokenry.leaseNamespace" . }}
+- --leader-election-name={{ include "tokenry.fullname" . }}-operator
+- --leader-election-lease-duration={{ $lease }}
+- --leader-election-renew-deadline={{ $renew }}
+- --leader-election-retry-period={{ $retry }}
+{{- end }}
+
 {{/* The namespace of the Lease. */}}
 {{- define "tokenry.leaseNamespace" -}}
 {{- (.Values.leaderElection).namespace | default (include "tokenry.namespace" .) }}
@@ -351,6 +388,25 @@ apply, it does so only until the autoscaler has set another number.
 {{- end }}
 {{- end }}
 
+{{/*
+Fails for a budget that permits no eviction at all: (list $ "verifier"). The drain of a node would wait for ever. An autoscaler
+changes the number of Pods, so nothing is known of its budget.
+*/}}
+{{- define "tokenry.checkBudget" -}}
+{{- $ := index . 0 }}
+{{- $least := toString ((index $.Values (index . 1)).podDisruptionBudget).minAvailable }}
+{{- $count := include "tokenry.replicas" . | atoi }}
+{{- if and (regexMatch "^[0-9]+%?$" $least) (gt $count 0) (not (include "tokenry.autoscaled" .)) }}
+{{- $needed := regexFind "[0-9]+" $least | atoi }}
+{{- if hasSuffix "%" $least }}
+{{- $needed = div (add 99 (mul $needed $count)) 100 }}
+{{- end }}
+{{- if ge (int $needed) $count }}
+{{- fail (printf "\n\n%s.podDisruptionBudget.minAvailable is %s, and there are %d Pods, so no node with one of them can be drained.\nSet it lower, raise replicaCount, or set maxUnavailable=0 instead if nobody may drain.\n" (index . 1) $least $count) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* Affinity of the Pods of a component, as YAML: (list $ "verifier"). Empty: none. */}}
 {{- define "tokenry.affinity" -}}
 {{- $ := index . 0 }}
@@ -388,6 +444,25 @@ apply, it does so only until the autoscaler has set another number.
 {{/* A port of the verifier's Service: (list $ "port" 80). */}}
 {{- define "tokenry.servicePort" -}}
 {{- get (((index . 0).Values.verifier).service | default dict) (index . 1) | default (index . 2) | int }}
+{{- end }}
+
+{{/*
+Fails for ports of the verifier's Service that Kubernetes refuses or ignores. By HTTP alone or by HTTPS alone, there is one
+port, so nothing is twice.
+*/}}
+{{- define "tokenry.checkPorts" -}}
+{{- $service := (.Values.verifier).service | default dict }}
+{{- $both := and (include "tokenry.plainHttp" .) (include "tokenry.tlsSecret" .) }}
+{{- $port := include "tokenry.servicePort" (list . "port" 80) }}
+{{- if and $both (eq $port (include "tokenry.servicePort" (list . "httpsPort" 443))) }}
+{{- fail (printf "\n\nverifier.service: port and httpsPort are both %s.\nSet another one, or serve one alone: verifier.plainHttp=false or verifier.tls.enabled=false.\n" $port) }}
+{{- end }}
+{{- if and $both $service.nodePort (eq (toString $service.nodePort) (toString $service.httpsNodePort)) }}
+{{- fail (printf "\n\nverifier.service: nodePort and httpsNodePort are both %v.\nSet another one.\n" $service.nodePort) }}
+{{- end }}
+{{- if and (or $service.nodePort $service.httpsNodePort) (eq ($service.type | default "ClusterIP") "ClusterIP") }}
+{{- fail "\n\nverifier.service: a Service of type ClusterIP has no node ports.\nSet type to NodePort or LoadBalancer, or leave out nodePort and httpsNodePort.\n" }}
+{{- end }}
 {{- end }}
 
 {{/* IP families of a Service, as YAML. */}}

@@ -161,4 +161,8 @@ fn the_dashboard_is_a_config_map_that_grafana_finds() {
     places.dedup();
     assert_eq!(places.len(), panels.len());
     assert!(of_kind(&rendered(&[]), "ConfigMap").is_empty(), "off by default");
+    // The label of another sidecar takes the place of ours. A key that is there twice is no YAML.
+    let own = "metrics.grafanaDashboard.enabled=true,metrics.grafanaDashboard.additionalLabels.grafana_dashboard=mine";
+    let objects = rendered(&["--set", own]);
+    assert_eq!(of_kind(&objects, "ConfigMap")[0]["metadata"]["labels"]["grafana_dashboard"], "mine");
 }
