@@ -31,11 +31,14 @@ Tokenry issues API access tokens as Kubernetes objects. You apply an `ApiToken`.
 writes it
 into one Secret, and replaces it on a schedule. The verifier answers the proxy in front of your API.
 
-Install it into the namespace `tokenry-system`. OLM installs no admission policies. Without them, every user with \
-permission
-to write tokens can give any role to a token. So apply them, with the program of the same version:
+OLM installs no admission policies. Without them, every user with permission to write tokens can give any role to a \
+token.
+So apply them, with the program of the same version:
 
     tokenry admission | kubectl apply -f -
+
+In another namespace than `tokenry-system`, add the names of the accounts there, such as
+`--operator system:serviceaccount:NAMESPACE:tokenry-operator --verifier system:serviceaccount:NAMESPACE:tokenry-verifier`.
 
 The operator then grants no rights to the members of an Instance, and the verifier does not report the use of tokens.
 ";
@@ -52,10 +55,12 @@ pub fn files(root: &Path, image: Option<&str>) -> Result<Files, String> {
     let mut objects = parse(&controlplane::helm(&args)?)?;
     objects.retain(|object| !object.is_null());
     objects.iter_mut().for_each(adopt);
-    if let Some(image) = image {
-        let deployments = objects.iter_mut().filter(|object| object["kind"] == "Deployment");
-        deployments
-            .for_each(|deployment| deployment["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image));
+    for deployment in objects.iter_mut().filter(|object| object["kind"] == "Deployment") {
+        let container = &mut deployment["spec"]["template"]["spec"]["containers"][0];
+        settle_anywhere(container);
+        if let Some(image) = image {
+            container["image"] = json!(image);
+        }
     }
     let (mut files, mut definitions) = (Files::new(), Vec::new());
     for kind in ["accesspolicies", "apitokens", "instances", "serviceaccounts"] {
@@ -98,6 +103,15 @@ fn adopt(object: &mut Value) {
             labels.remove("app.kubernetes.io/managed-by");
         }
     }
+}
+
+/// Makes the arguments those of any namespace. OLM chooses it, and Kubernetes replaces the variable.
+fn settle_anywhere(container: &mut Value) {
+    for arg in container["args"].as_array_mut().into_iter().flatten() {
+        *arg = json!(text(arg).replace(NAMESPACE, "$(POD_NAMESPACE)"));
+    }
+    let own = json!({"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}});
+    container["env"] = json!([own]);
 }
 
 /// True for an object that is a file of its own. OLM makes the others from the ClusterServiceVersion.

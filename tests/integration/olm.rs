@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command};
 
-use controlplane::{Definitions, program};
+use controlplane::{Definitions, NAMESPACE, program};
 use serde_json::{Value, json};
 
 use crate::{
@@ -73,6 +73,31 @@ async fn the_real_definition_admits_the_version_and_the_api_server_its_objects()
     }
 }
 
+/// The arguments of the container of a Deployment.
+fn args_of(deployment: &Value) -> Value {
+    deployment["spec"]["template"]["spec"]["containers"][0]["args"].clone()
+}
+
+/// The arguments of a container in a namespace, as Kubernetes fills in its variables.
+fn settled(container: &Value, namespace: &str) -> Value {
+    let own = json!({"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}});
+    assert_eq!(container["env"], json!([own]));
+    let args = container["args"].as_array().unwrap().iter();
+    args.map(|arg| arg.as_str().unwrap().replace("$(POD_NAMESPACE)", namespace)).collect()
+}
+
+#[test]
+fn in_another_namespace_the_programs_have_the_arguments_of_a_release_there() {
+    let csv = version(&files(root(), None).unwrap()[CSV]);
+    let values = ["--set", "admission.enabled=false", "--namespace", "elsewhere"];
+    let objects = rendered(&values);
+    let deployments = csv["spec"]["install"]["spec"]["deployments"].as_array().unwrap();
+    for (mine, chart) in deployments.iter().zip(of_kind(&objects, "Deployment")) {
+        assert!(!mine.to_string().contains(NAMESPACE), "{mine}");
+        assert_eq!(settled(&mine["spec"]["template"]["spec"]["containers"][0], "elsewhere"), args_of(chart));
+    }
+}
+
 #[test]
 fn the_version_has_the_deployments_and_the_rights_of_the_chart() {
     let csv = version(&files(root(), Some("images.example.com/tokenry@sha256:0")).unwrap()[CSV]);
@@ -84,7 +109,7 @@ fn the_version_has_the_deployments_and_the_rights_of_the_chart() {
         assert_eq!(mine["spec"]["selector"], chart["spec"]["selector"]);
         let container = &mine["spec"]["template"]["spec"]["containers"][0];
         assert_eq!(container["image"], "images.example.com/tokenry@sha256:0");
-        assert_eq!(container["args"], chart["spec"]["template"]["spec"]["containers"][0]["args"]);
+        assert_eq!(settled(container, NAMESPACE), args_of(chart));
     }
     assert_eq!(csv["spec"]["relatedImages"][0]["image"], "images.example.com/tokenry@sha256:0");
     for account in ["tokenry-operator", "tokenry-verifier"] {
