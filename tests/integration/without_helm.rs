@@ -1,9 +1,9 @@
 //! The manifests for users without helm: current, applied by kubectl alone, and in force.
 
-use std::{fs, sync::Arc};
+use std::{collections::BTreeSet, fs, sync::Arc};
 
 use controlplane::{ControlPlane, Identities, NAMESPACE};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     harness::{Plane, World, clock::Held, root},
@@ -17,6 +17,24 @@ fn the_committed_manifests_are_those_that_the_chart_renders() {
         assert!(committed == text, "{path} is out of date: run `cargo manifests`");
         assert!(!text.contains("helm.sh") && !text.contains("Helm"), "{path}");
     }
+}
+
+#[tokio::test]
+async fn without_stamps_the_rest_is_all_there_and_is_of_kinds_that_kubernetes_1_33_serves() {
+    let world = World::new("kustomize").await;
+    let objects = |part: &str| -> Vec<Value> {
+        let folder = root().join("deploy").join(part).display().to_string();
+        serde_saphyr::from_multiple(&world.plane.kubectl(&["kustomize", &folder]).unwrap()).unwrap()
+    };
+    let (mut all, rest) = (objects("default"), objects("without-stamps"));
+    let count = all.len();
+    all.retain(|object| !object["kind"].as_str().unwrap().starts_with("MutatingAdmissionPolicy"));
+    assert!(all.len() < count && all == rest, "{} of {count} objects, and {}", all.len(), rest.len());
+    let versions: BTreeSet<_> = rest.iter().map(|object| object["apiVersion"].as_str().unwrap()).collect();
+    // Each of them is in Kubernetes 1.33.
+    let known = ["admissionregistration.k8s.io/v1", "apiextensions.k8s.io/v1", "apps/v1", "policy/v1"];
+    let known = BTreeSet::from_iter(known.into_iter().chain(["rbac.authorization.k8s.io/v1", "v1"]));
+    assert_eq!(versions, known);
 }
 
 #[tokio::test]
