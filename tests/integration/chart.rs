@@ -1048,6 +1048,12 @@ fn the_page_of_the_chart_in_a_registry_names_what_it_installs() {
     assert_eq!(told.collect::<BTreeSet<_>>(), installed);
     let image = &of_kind(&objects, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0]["image"];
     assert_eq!(part("images")[0]["image"], *image);
+    let kinds = ["added", "changed", "deprecated", "removed", "fixed", "security"];
+    let changes = part("changes");
+    assert!(!changes.is_empty());
+    for change in changes {
+        assert!(kinds.contains(&change["kind"].as_str().unwrap()) && change["description"].is_string(), "{change}");
+    }
     assert!(part("crdsExamples").iter().all(|it| it["apiVersion"] == "tokenry.dev/v1alpha1"));
     for key in ["home", "icon", "kubeVersion", "description"] {
         assert!(chart[key].as_str().is_some_and(|text| !text.is_empty()), "{key}");
