@@ -85,6 +85,39 @@ async fn argo_sees_the_health_of_each_kind() {
 }
 
 #[tokio::test]
+async fn argo_sees_a_fault_of_each_kind_and_the_suspension_of_an_account() {
+    let world = World::new("argo").await;
+    let _operator = world.operator(&Held::default()).await;
+    let instance = json!({"name": "eem"});
+    world.accepts("Instance", "eem", json!({})).await;
+    world.accepts("ServiceAccount", "deploy", json!({"instanceRef": instance})).await;
+    let token = json!({"instanceRef": instance, "serviceAccountRef": {"name": "deploy"}});
+    world.accepts("ApiToken", "ci", token).await;
+    world.await_health("apitokens", "ci", "Healthy").await;
+    world.change("ServiceAccount", "deploy", json!({"active": false})).await.unwrap();
+    for (resource, name, reason) in
+        [("serviceaccounts", "deploy", "Suspended"), ("apitokens", "ci", "AccountSuspended")]
+    {
+        let (message, _) = world.await_health(resource, name, "Suspended").await;
+        assert!(message.starts_with(reason), "{message}");
+    }
+
+    world.change("ServiceAccount", "deploy", json!({"active": true, "role": "nobody"})).await.unwrap();
+    let statements = json!([{"effect": "Allow", "role": "nobody"}]);
+    world.accepts("AccessPolicy", "orders", json!({"instanceRef": instance, "statements": statements})).await;
+    let degraded = async |resource: &str, name: &str, told: &str| {
+        let (message, _) = world.await_health(resource, name, "Degraded").await;
+        assert!(message.starts_with(told), "{message}");
+    };
+    degraded("serviceaccounts", "deploy", "RoleMissing: spec.role").await;
+    degraded("accesspolicies", "orders", "RoleMissing: spec.statements[0].role").await;
+    // The last one: nothing is known of the roles of such an Instance.
+    let elsewhere = json!({"subject": "user:alice", "role": "viewer", "organizations": {"listed": ["elsewhere"]}});
+    world.change("Instance", "eem", json!({"members": [elsewhere]})).await.unwrap();
+    degraded("instances", "eem", "OrganizationUnknown: spec.members[0]").await;
+}
+
+#[tokio::test]
 async fn argo_sees_each_state_of_a_token() {
     let world = World::new("argo").await;
     let _operator = world.operator(&Held::default()).await;
