@@ -40,6 +40,7 @@ mod gitops;
 mod grants;
 mod harness;
 mod hearing;
+mod inherited;
 mod instance;
 mod introspection;
 mod intrusion;
