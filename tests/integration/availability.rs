@@ -23,8 +23,7 @@ fn each_value_is_in_its_field() {
     }});
     // Else an upgrade needs a free node, where each Pod has to have a node of its own.
     let of_version = ["pod-template-hash"];
-    let apart =
-        json!({"topologyKey": "kubernetes.io/hostname", "labelSelector": pods, "matchLabelKeys": of_version});
+    let apart = json!({"topologyKey": "kubernetes.io/hostname", "labelSelector": pods, "matchLabelKeys": of_version});
     let preferred = json!({"podAntiAffinity": {
         "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": apart}],
     }});
@@ -225,7 +224,10 @@ fn values_that_cannot_work_together_are_refused_with_the_value_to_set() {
         ("verifier.autoscaling.enabled=true,verifier.autoscaling.minReplicas=9", "Set maxReplicas to minReplicas"),
         ("verifier.terminationGracePeriodSeconds=5", "minimum: got 5, want 6"),
         ("leaderElection.leaseDuration=10s", "Set leaseDuration above renewDeadline"),
-        ("leaderElection.leaseDuration=1m,leaderElection.renewDeadline=0h1m30s", "Set leaseDuration above renewDeadline"),
+        (
+            "leaderElection.leaseDuration=1m,leaderElection.renewDeadline=0h1m30s",
+            "Set leaseDuration above renewDeadline",
+        ),
         ("leaderElection.leaseDuration=301s", "Set it to 300s at most"),
         ("leaderElection.retryPeriod=6s", "Set renewDeadline to twice retryPeriod at least"),
         ("leaderElection.retryPeriod=0s", "and retryPeriod to 1s at least"),

@@ -107,7 +107,9 @@ impl World {
             object["metadata"].as_object_mut().unwrap().remove("resourceVersion");
             let status = object["status"].as_object_mut().unwrap();
             // Counters of the last minute, and a time that depends on the uid.
-            ["tokens", "lastUsedAt", "rotatesAt"].map(|field| status.remove(field));
+            for field in ["tokens", "lastUsedAt", "rotatesAt"] {
+                status.remove(field);
+            }
             for condition in status["conditions"].as_array_mut().unwrap() {
                 condition.as_object_mut().unwrap().remove("message");
             }

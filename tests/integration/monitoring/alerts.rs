@@ -81,12 +81,7 @@ const TROUBLES: [Trouble; 19] = [
     (&[(READY, "0x240")], "TokenryTokenNotReady", "14m", "16m"),
     (&[(LEADS, "1x20 0x220")], "TokenryNoLeader", "14m", "16m"),
     (&[(LEADS, NEVER), (STANDBY, NEVER), (WORKS, NEVER)], "TokenryNoLeader", "4m", "6m"),
-    (
-        &[(LEADS, NEVER), (STANDBY, NEVER), (WORKS, NEVER), (OTHER_WORKS, "4x240")],
-        "TokenryNoLeader",
-        "4m",
-        "6m",
-    ),
+    (&[(LEADS, NEVER), (STANDBY, NEVER), (WORKS, NEVER), (OTHER_WORKS, "4x240")], "TokenryNoLeader", "4m", "6m"),
     (&[(FAILURES, "0+1x240")], "TokenryOperatorFailing", "14m", "17m"),
     (&[(OBJECTS, "3x20 _x220")], "TokenryVerifierAbsent", "18m", "21m"),
     (&[(OBJECTS, NEVER)], "TokenryVerifierAbsent", "4m", "6m"),
@@ -231,7 +226,9 @@ fn alerts_that_could_never_fire_are_left_out_and_the_notes_say_so() {
     let told = |set: &str| {
         let rule = ["--set", "metrics.prometheusRule.enabled=true", "--set", set];
         let args = ["install", "tokenry", CHART, "--dry-run=client", "--namespace", NAMESPACE];
-        helm(&[&args[..], &rule].concat()).unwrap().contains("There are no alerts about tokens, because metrics.perToken")
+        helm(&[&args[..], &rule].concat())
+            .unwrap()
+            .contains("There are no alerts about tokens, because metrics.perToken")
     };
     assert_eq!([told("metrics.perToken=false"), told("metrics.perToken=true")], [true, false]);
 }
