@@ -98,8 +98,7 @@ impl Connection {
     /// The cluster and the user for a client.
     fn login(&self) -> Login {
         let Self { kubeconfig, context, user, groups, request_timeout, .. } = self.clone();
-        let timeout = Some(request_timeout).filter(|timeout| *timeout < Duration::MAX);
-        Login { kubeconfig, context, user, groups, timeout }
+        Login { kubeconfig, context, user, groups, timeout: Some(request_timeout) }
     }
 }
 

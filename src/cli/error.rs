@@ -66,6 +66,9 @@ Exit codes:
   130  Ctrl-C ended the command
   141  the reader of standard output has gone";
 
+/// The advice about an API server that does not answer.
+pub(crate) const UNREACHED: &str = "look at the kubeconfig, and at the network between this machine and the API server";
+
 impl Error {
     /// An operation that this machine refuses. `what` names the operation.
     pub fn local(what: impl Display, error: impl Display) -> Self {
@@ -206,7 +209,7 @@ impl From<Refusal> for Error {
         let told = refusal.to_string();
         match refusal.why {
             Why::Gone => Self::Missing(told),
-            Why::Unavailable(_) => Self::Unreachable(told),
+            Why::Unavailable(_) => Self::Unreachable(format!("{told}; {UNREACHED}")),
             Why::Forbidden(text) => Self::Refused(forbidden(&text)),
             Why::Stale | Why::Invalid(_) | Why::Unauthenticated(_) => Self::Refused(told),
         }

@@ -12,6 +12,7 @@ use super::{
     },
     client,
     connection::Connection,
+    error::UNREACHED,
     output::{self, ObjectForm},
     screen::Rows,
 };
@@ -94,7 +95,7 @@ impl InCluster {
     /// # Errors
     /// The API server does not answer.
     async fn read(survey: &Survey, system: &str) -> Result<Self, Error> {
-        let away = |why: Why| Error::Unreachable(why.to_string());
+        let away = |why: Why| Error::Unreachable(format!("{why}; {UNREACHED}"));
         let kinds = match survey.object(&format!("/apis/{}", crd::GROUP)).await {
             Ok(group) => {
                 let versions = group["versions"].as_array().into_iter().flatten();

@@ -40,7 +40,8 @@ pub struct Login {
     pub user: Option<String>,
     /// The groups of the impersonated user.
     pub groups: Vec<String>,
-    /// The longest silence of the API server in an answer. `None`: 75 seconds.
+    /// The longest silence of the API server in an answer, and the longest wait for a connection, which is at most 30
+    /// seconds. `Duration::MAX`: no limit for an answer. `None`: 75 seconds.
     pub timeout: Option<Duration>,
 }
 
@@ -73,7 +74,9 @@ pub async fn client_as(login: &Login) -> Result<Client, Unreachable> {
         None => Config::incluster().map_err(|error| nowhere(&error))?,
     };
     config.default_retry = false;
-    config.read_timeout = Some(login.timeout.unwrap_or(SILENCE));
+    let limit = login.timeout.unwrap_or(SILENCE);
+    config.read_timeout = Some(limit).filter(|limit| *limit < Duration::MAX);
+    config.connect_timeout = config.connect_timeout.map(|connect| connect.min(limit));
     if login.user.is_some() {
         config.auth_info.impersonate.clone_from(&login.user);
         config.auth_info.impersonate_groups = Some(login.groups.clone());

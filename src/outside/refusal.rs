@@ -263,12 +263,18 @@ impl From<request::Error> for Why {
 /// Texts of the client library's errors that say nothing about the cause.
 const WRAPPERS: [&str; 4] = ["ServiceError", "HyperError", "tunnel error", "failed to create underlying connection"];
 
+/// The text of the runtime's error for a time limit that has passed.
+const ELAPSED: &str = "deadline has elapsed";
+
 /// The text of an error, followed by its causes. A cause that the text already contains is left out. The
 /// names of the client library's errors and the error numbers of the operating system are left out too.
 pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
     let told = all_causes(error);
     let is_wrapper = |part: &str| WRAPPERS.contains(&part) || part.starts_with("client error (");
-    let plain = |part: &str| part.split(" (os error ").next().unwrap_or_default().to_owned();
+    let plain = |part: &str| match part {
+        ELAPSED => "no answer in time".to_owned(),
+        _ => part.split(" (os error ").next().unwrap_or_default().to_owned(),
+    };
     let parts: Vec<_> = told.split(": ").filter(|part| !is_wrapper(part)).map(plain).collect();
     if parts.is_empty() { told } else { parts.join(": ") }
 }

@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 
 use super::finding::{CheckResult, CheckedPart, Results};
 use crate::{
-    cli::screen::Health,
+    cli::{error::UNREACHED, screen::Health},
     outside::{Clock, SystemClock, survey::Survey},
 };
 
@@ -27,8 +27,7 @@ pub(super) async fn check(survey: &Survey) -> (ClusterState, Vec<CheckResult>) {
     let reply = match survey.get("/version").await {
         Ok(reply) => reply,
         Err(why) => {
-            let hint = "look at the kubeconfig, and at the network between this machine and the API server";
-            results.add("the API server answers", vec![why.to_string()], (Health::Failed, hint));
+            results.add("the API server answers", vec![why.to_string()], (Health::Failed, UNREACHED));
             return (ClusterState { answers: false, ahead: None }, results.done());
         }
     };

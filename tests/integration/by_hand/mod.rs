@@ -2,6 +2,7 @@
 
 mod check;
 mod completion;
+mod connection;
 mod explain;
 mod lint;
 mod rights;
