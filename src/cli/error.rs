@@ -102,11 +102,26 @@ impl Error {
 
     /// A refused read of the value of `token`.
     pub fn of_value(refusal: Refusal, token: &impl Resource) -> Self {
+        let told =
+            |name: &str, secret: &str| format!("the value of {name} is in Secret {secret}, which you may not read");
+        Self::of_secret(refusal, token, "--read", told)
+    }
+
+    /// A refused claim of the value of `token`, which is already printed.
+    pub fn of_claim(refusal: Refusal, token: &impl Resource) -> Self {
+        let told = |name: &str, secret: &str| {
+            format!("the value of {name} is not claimed: you may not patch Secret {secret}, which holds it")
+        };
+        Self::of_secret(refusal, token, "--claim", told)
+    }
+
+    /// A refused request about the Secret of `token`. `flag` of `grant` gives the missing right.
+    fn of_secret(refusal: Refusal, token: &impl Resource, flag: &str, told: impl Fn(&str, &str) -> String) -> Self {
         let (namespace, name) = (token.namespace().unwrap_or_default(), token.name_any());
         let Why::Forbidden(text) = &refusal.why else { return refusal.into() };
         let Forbidder::Authorizer(Denied { user, .. }) = Forbidder::of(text) else { return refusal.into() };
-        let advice = grant::command(&of_username(user), "--read", &name, &namespace);
-        Self::Refused(format!("the value of {name} is in Secret {}, which you may not read; {advice}", refusal.name))
+        let advice = grant::command(&of_username(user), flag, &name, &namespace);
+        Self::Refused(format!("{}; {advice}", told(&name, &refusal.name)))
     }
 
     /// The message to print. `None` if the answer is already printed.

@@ -81,6 +81,9 @@ pub(crate) struct GrantRole {
     /// Read the value of this token, in its Secret and no other one; the token may be created later
     #[arg(long, group = "right", value_name = "TOKEN", add = names::of(Nameable::Token))]
     read: Vec<String>,
+    /// Read and claim the value of this token, which is shown once; to claim is to patch its Secret
+    #[arg(long, group = "right", value_name = "TOKEN", add = names::of(Nameable::Token))]
+    claim: Vec<String>,
     /// Give this role, as INSTANCE:ROLE, in the namespace of the Instance
     #[arg(long, group = "right", value_name = "INSTANCE:ROLE")]
     role: Vec<String>,
@@ -107,9 +110,10 @@ impl GrantRole {
     pub(crate) fn main(self) -> Result<(), Error> {
         let holder = holder(&self.subject)?;
         self.connection.work(async |place| {
-            let secrets = self.secrets(place).await?;
-            let (role, binding) = self.objects(&place.namespace, holder, &secrets);
-            if self.create && self.read.is_empty() {
+            let read = secrets(place, &self.read).await?;
+            let claimed = secrets(place, &self.claim).await?;
+            let (role, binding) = self.objects(&place.namespace, holder, [&read, &claimed]);
+            if self.create && self.read.is_empty() && self.claim.is_empty() {
                 remark(UNREAD);
             }
             if !self.apply {
@@ -124,18 +128,8 @@ impl GrantRole {
         })
     }
 
-    /// The Secrets of the tokens to read. That of a token that does not exist yet will have its name.
-    async fn secrets(&self, place: &Workplace) -> Result<Vec<String>, Error> {
-        let mut secrets = Vec::new();
-        for name in &self.read {
-            let token: Option<ApiToken> = place.desk.find(&place.namespace, name).await?;
-            secrets.push(token.map_or_else(|| name.clone(), |token| token.secret_name().to_owned()));
-        }
-        Ok(secrets)
-    }
-
     /// The Role and its RoleBinding.
-    fn objects(&self, namespace: &str, holder: Subject, secrets: &[String]) -> (Role, RoleBinding) {
+    fn objects(&self, namespace: &str, holder: Subject, secrets: [&[String]; 2]) -> (Role, RoleBinding) {
         let rules = self.rules(secrets);
         let digest = Digest::of(format!("{holder:?}{rules:?}")).to_string();
         let name = format!("tokenry-grant-{}", &digest[..10]);
@@ -146,7 +140,8 @@ impl GrantRole {
         (role, RoleBinding { metadata, role_ref, subjects: Some(vec![holder]) })
     }
 
-    fn rules(&self, secrets: &[String]) -> Vec<PolicyRule> {
+    /// The rules. `read` and `claimed` are the names of Secrets.
+    fn rules(&self, [read, claimed]: [&[String]; 2]) -> Vec<PolicyRule> {
         let rule = |resource: &str, names: &[String], verbs: &[&str]| PolicyRule {
             api_groups: Some(vec![if resource == SECRETS { "" } else { GROUP }.into()]),
             resources: Some(vec![resource.into()]),
@@ -160,9 +155,9 @@ impl GrantRole {
             rules.extend(["apitokens", "serviceaccounts"].map(|resource| rule(resource, &[], &verbs)));
             rules.push(rule("instances", &[], &["get", "list"]));
         }
-        if !secrets.is_empty() {
-            rules.push(rule(SECRETS, secrets, &["get"]));
-        }
+        let of_values = [(read, &["get"][..]), (claimed, &["get", "patch"])];
+        let of_values = of_values.into_iter().filter(|(names, _)| !names.is_empty());
+        rules.extend(of_values.map(|(names, verbs)| rule(SECRETS, names, verbs)));
         let named = [
             (RIGHTS[0], &self.role),
             (RIGHTS[1], &self.owner),
@@ -174,6 +169,16 @@ impl GrantRole {
         rules.extend(named.map(|((_, verb, resource), names)| rule(resource, names, &[verb])));
         rules
     }
+}
+
+/// The Secrets of tokens. That of a token that does not exist yet will have its name.
+async fn secrets(place: &Workplace, tokens: &[String]) -> Result<Vec<String>, Error> {
+    let mut secrets = Vec::new();
+    for name in tokens {
+        let token: Option<ApiToken> = place.desk.find(&place.namespace, name).await?;
+        secrets.push(token.map_or_else(|| name.clone(), |token| token.secret_name().to_owned()));
+    }
+    Ok(secrets)
 }
 
 /// Creates an object. False if it exists already: its name is a digest of the holder and the rules.

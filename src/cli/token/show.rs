@@ -65,7 +65,8 @@ impl Show {
             tell(&value)?;
         }
         if self.claim {
-            place.desk.claim(&place.namespace, &shown).await?;
+            let claimed = place.desk.claim(&place.namespace, &shown).await;
+            claimed.map_err(|refusal| Error::of_claim(refusal, &token))?;
             remark(&format!("claimed: the Secret of {} is being deleted", self.name));
         } else if is_once {
             remark(&again(&token, SystemClock.now()));

@@ -270,6 +270,37 @@ async fn a_user_with_the_right_to_create_alone_is_told_how_to_read_and_then_read
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_is_shown_once_is_claimed_by_who_may_and_a_refusal_names_the_command_that_lets_them() {
+    let (judged, _operator) = setting("claims").await;
+    let (root, dora) = (root(&judged), judged.stranger("dora", &[]));
+    let secret = json!({"delivery": "Once", "name": "elsewhere"});
+    let spec = json!({"instanceRef": {"name": "eem"}, "owner": "user:dora", "secret": secret});
+    root.create("ApiToken", "ci", spec).await.unwrap();
+    judged.world.eventually("the value is there", async || judged.world.value("elsewhere").await).await;
+    dora.may(json!([rule(GET)])).await;
+    root.tokenry(&["grant", "user:dora", "--read", "ci", "--apply"]).await.well();
+    let shows = async || {
+        let shown = dora.tokenry(&["show", "ci"]).await;
+        (shown.code == 0).then_some(shown.out)
+    };
+    let value = judged.world.eventually("dora reads the value", shows).await;
+    let claim = ["show", "ci", "--claim", "--yes"];
+    let refused = dora.tokenry(&claim).await;
+    assert!(refused.code == 4 && refused.out == value, "the value is printed first: {refused:?}");
+    let advice = format!(
+        "the value of ci is not claimed: you may not patch Secret elsewhere, which holds it; an administrator allows \
+         it by:\n  kubectl tokenry grant user:dora --claim ci -n {} --apply\n",
+        dora.home()
+    );
+    assert!(refused.err.contains(&advice), "{refused:?}");
+    assert!(judged.world.value("elsewhere").await.is_some());
+    root.tokenry(&["grant", "user:dora", "--claim", "ci", "--apply"]).await.well();
+    assert_eq!(dora.tokenry(&claim).await.well(), value);
+    let gone = async || judged.world.value("elsewhere").await.is_none().then_some(());
+    judged.world.eventually("the Secret is gone", gone).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_role_and_a_lifetime_that_the_instance_forbids_are_told_before_anything_is_written() {
     let (judged, _operator) = setting("forbids").await;
     judged.world.change("Instance", "eem", json!({"tokens": {"lifetime": {"max": "90d"}}})).await.unwrap();
