@@ -137,6 +137,13 @@ fn text_of_files_is_escaped_and_tokens_are_hidden() {
 }
 
 #[test]
+fn a_log_without_a_fault_is_of_the_standard_too() {
+    let (code, out, err) = piped(&["-", "-o", "sarif"], TOKEN);
+    assert_eq!(code, 0, "{err}");
+    super::sarif::validate(&out);
+}
+
+#[test]
 fn a_document_that_cannot_be_parsed_hides_no_fault_of_the_others() {
     let text = format!("{TOKEN}  role: A\n---\nspec: [\n---\n{TOKEN}  owner: nobody\n");
     let (code, out, err) = piped(&["-"], &text);
