@@ -16,11 +16,13 @@ mod grants;
 mod instances;
 mod marks;
 mod membership;
+mod offline;
 mod policies;
 mod stamps;
 mod status;
 mod tokens;
 
+pub use offline::ContentPolicies;
 use serde_json::{Value, json};
 
 /// The options of the policies.

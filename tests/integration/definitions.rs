@@ -38,10 +38,10 @@ use crate::{
 const NAME: &str = ObjectNameForm::RULE;
 
 /// Texts that obey a rule, and texts that break it and no other.
-type Form = (&'static str, &'static [&'static str], &'static [&'static str]);
+pub type Form = (&'static str, &'static [&'static str], &'static [&'static str]);
 
 /// Every rule on a text that the definitions have.
-const FORMS: [Form; 20] = [
+pub const FORMS: [Form; 20] = [
     (
         duration::RULE,
         &["45s", "30m", "24h", "365d", "99999d"],
@@ -123,7 +123,7 @@ fn parents() -> Vec<(&'static str, &'static str, Value)> {
 }
 
 /// The smallest spec of a kind that is valid with `value` in the field of this path. A list has one entry, `0`.
-fn holding(kind: &str, path: &str, value: Value) -> Value {
+pub fn holding(kind: &str, path: &str, value: Value) -> Value {
     let around = parents().into_iter().filter(|(of, begins, _)| *of == kind && path.starts_with(begins));
     let mut spec = around.fold(smallest(kind), |spec, (_, begins, value)| with(spec, begins, value));
     if path == "tokens.defaultRole" {
@@ -147,26 +147,43 @@ fn holding(kind: &str, path: &str, value: Value) -> Value {
 }
 
 /// A path as the API server writes it.
-fn written(path: &str) -> String {
+pub fn written(path: &str) -> String {
     format!("spec.{}", path.replace(".0", "[0]"))
 }
 
-/// A rule of the definitions: the kind, the path below `spec`, whether it is on a text, and what is said where it is
-/// broken.
-struct Ruled {
-    kind: String,
-    path: String,
-    is_text: bool,
-    message: String,
+/// A rule of the definitions: the kind, the path below `spec`, and whether it is on a text or about a change. Then
+/// what is said where it is broken.
+pub struct Ruled {
+    pub kind: String,
+    pub path: String,
+    pub is_text: bool,
+    pub is_change: bool,
+    pub message: String,
+    /// The path of the field that is named, below `path`.
+    pub below: String,
+}
+
+impl Ruled {
+    /// The path of the field that is named, as the API server writes it.
+    pub fn at(&self) -> String {
+        let path = if self.path.is_empty() { "spec".to_owned() } else { written(&self.path).replace(".*", "[a]") };
+        format!("{path}{}", self.below)
+    }
 }
 
 /// Every rule of the definitions of all kinds.
-fn rules() -> Vec<Ruled> {
+pub fn rules() -> Vec<Ruled> {
     fn within(kind: &str, path: &str, schema: &Value, found: &mut Vec<Ruled>) {
         for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
-            let (kind, path, message) =
-                (kind.to_owned(), path.to_owned(), rule["message"].as_str().unwrap().to_owned());
-            found.push(Ruled { kind, path, is_text: schema["type"] == "string", message });
+            let text = |field: &str| rule[field].as_str().unwrap_or_default().to_owned();
+            found.push(Ruled {
+                kind: kind.to_owned(),
+                path: path.to_owned(),
+                is_text: schema["type"] == "string",
+                is_change: text("rule").contains("oldSelf"),
+                message: text("message"),
+                below: text("fieldPath"),
+            });
         }
         let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
         for (key, schema) in schema["properties"].as_object().into_iter().flatten() {
@@ -188,7 +205,7 @@ fn rules() -> Vec<Ruled> {
 }
 
 /// The fields that hold a text under one of the rules of [`FORMS`], all of them but texts by key.
-fn fields() -> Vec<Ruled> {
+pub fn fields() -> Vec<Ruled> {
     rules().into_iter().filter(|rule| rule.is_text && !rule.path.contains('*')).collect()
 }
 
@@ -200,7 +217,7 @@ fn fields_of(message: &str) -> Vec<Ruled> {
 }
 
 /// The smallest spec of a kind that has the parents of every field.
-fn smallest(kind: &str) -> Value {
+pub fn smallest(kind: &str) -> Value {
     match kind {
         "Instance" => json!({"manager": {
             "service": {"name": "eem"},
@@ -214,9 +231,14 @@ fn smallest(kind: &str) -> Value {
 }
 
 /// `spec` with one field, named by its path, set.
-fn with(mut spec: Value, path: &str, value: Value) -> Value {
+pub fn with(mut spec: Value, path: &str, value: Value) -> Value {
     let field = path.split('.').fold(&mut spec, |at, key| match key.parse::<usize>() {
-        Ok(index) => &mut at[index],
+        Ok(index) => {
+            if at.is_null() {
+                *at = json!([null]);
+            }
+            &mut at[index]
+        }
         Err(_) => &mut at[key],
     });
     *field = value;
@@ -230,7 +252,7 @@ fn fresh() -> String {
 }
 
 /// Creates an object that has to be refused with this sentence about this field, also without the API server.
-async fn refuses(world: &World, kind: &str, spec: Value, path: &str, sentence: &str) {
+pub async fn refuses(world: &World, kind: &str, spec: Value, path: &str, sentence: &str) {
     let told = world.rejects(kind, &fresh(), spec.clone()).await;
     assert!(told.contains(&format!("{path}: ")) && told.contains(sentence), "{kind} {spec}: {told}");
     let offline = offline(kind, &spec);
@@ -254,7 +276,7 @@ fn offline(kind: &str, spec: &Value) -> Vec<(String, String)> {
 }
 
 /// Creates an object that has to be accepted, also without the API server.
-async fn accepts(world: &World, kind: &str, spec: Value) -> String {
+pub async fn accepts(world: &World, kind: &str, spec: Value) -> String {
     assert_eq!(offline(kind, &spec), [], "{kind} {spec}");
     let name = fresh();
     world.create(kind, &name, spec.clone()).await.unwrap_or_else(|told| panic!("{kind} {spec} was refused: {told}"));
@@ -282,7 +304,7 @@ async fn lets(world: &World, kind: &str, (before, patch): (Value, Value)) {
 }
 
 /// The smallest token with more in it.
-fn token(more: Value) -> Value {
+pub fn token(more: Value) -> Value {
     let mut spec = smallest("ApiToken");
     spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     spec
@@ -502,7 +524,7 @@ fn every_rule_on_more_than_a_text_has_a_test_that_reads_its_message() {
     // The tables above say no more than that a rule is there.
     let (_, tests) = include_str!("definitions.rs").split_once("#[tokio::test]").unwrap();
     let tests = tests.split('\\').map(str::trim_start).collect::<String>();
-    for Ruled { kind, path, message, is_text } in rules() {
+    for Ruled { kind, path, message, is_text, .. } in rules() {
         let named = OF_KEYS.iter().find(|(_, rule)| *rule == message).map_or(&*message, |(name, _)| name);
         let by_form = is_text && !path.contains('*');
         assert!(by_form || tests.contains(named), "{kind} {path}: no test reads: {message}");

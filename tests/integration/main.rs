@@ -58,6 +58,7 @@ mod metrics;
 mod monitoring;
 mod neighbours;
 mod network;
+mod offline;
 mod olm;
 mod once;
 mod operating;

@@ -13,10 +13,9 @@ use jiff::Timestamp;
 use super::Error;
 use crate::{
     controller::manifests::Manifests,
-    crd::definition::Definitions,
     outside::{Clock, SystemClock},
 };
-use object::{LintedObject, RawObject};
+use object::{CreationRules, LintedObject, RawObject};
 use report::Report;
 use source::Source;
 
@@ -65,7 +64,7 @@ impl Lint {
 
 /// Judges all objects in the sources together. `namespace` is that of the objects that name none.
 fn lint(sources: &[Source], namespace: &str, now: Timestamp) -> Report {
-    let (mut report, definitions, mut manifests) = (Report::default(), Definitions::default(), Manifests::default());
+    let (mut report, rules, mut manifests) = (Report::default(), CreationRules::default(), Manifests::default());
     let mut files = Vec::new();
     for source in sources {
         let text = source.text.as_ref().map_err(|unparsed| report.add_unparsed(&source.name, unparsed));
@@ -83,7 +82,7 @@ fn lint(sources: &[Source], namespace: &str, now: Timestamp) -> Report {
     for (name, labels) in others.iter().filter_map(RawObject::namespace) {
         manifests.add_namespace(name, labels);
     }
-    let judged: Vec<_> = ours.into_iter().map(|object| LintedObject::of(object, &definitions, namespace)).collect();
+    let judged: Vec<_> = ours.into_iter().map(|object| LintedObject::of(object, &rules, namespace)).collect();
     judged.iter().filter_map(|judged| judged.manifest.as_ref()).for_each(|manifest| manifests.add(manifest));
     judged.iter().for_each(|judged| judged.tell(&manifests, now, &mut report));
     report.sort(sources);

@@ -12,6 +12,7 @@ use super::{
     tree::{Document, Position, Tree},
 };
 use crate::{
+    admission::ContentPolicies,
     controller::manifests::{Manifest, Manifests},
     crd::{Fault, GROUP, Reason, definition::Definitions},
 };
@@ -77,7 +78,14 @@ impl<'a> RawObject<'a> {
     }
 }
 
-/// An object, judged by its definition.
+/// The rules of the API server on new objects.
+#[derive(Default)]
+pub(super) struct CreationRules {
+    definitions: Definitions,
+    policies: ContentPolicies,
+}
+
+/// An object, judged by its definition and by the admission policies.
 pub(super) struct LintedObject<'a> {
     object: RawObject<'a>,
     named: String,
@@ -87,8 +95,9 @@ pub(super) struct LintedObject<'a> {
 }
 
 impl<'a> LintedObject<'a> {
-    /// Judges an object by its definition.
-    pub(super) fn of(object: RawObject<'a>, definitions: &Definitions, namespace: &str) -> Self {
+    /// Judges an object by its definition, and by the policies on its content.
+    pub(super) fn of(object: RawObject<'a>, rules: &CreationRules, namespace: &str) -> Self {
+        let CreationRules { definitions, policies } = rules;
         let named = object.named(namespace);
         let unserved = unserved(&object, definitions);
         if !unserved.is_empty() {
@@ -97,13 +106,9 @@ impl<'a> LintedObject<'a> {
         let mut value = object.tree.value();
         definitions.complete(&mut value);
         let mut faults = definitions.faults(&value);
-        let metadata = &value["metadata"];
-        if metadata["name"].is_null()
-            && metadata["generateName"].is_null()
-            && faults.iter().all(|fault| fault.path != "metadata")
-        {
-            faults.push(Fault::invalid("metadata.name", "is missing; add it"));
-        }
+        let mut refused = policies.faults(&value, namespace);
+        refused.retain(|fault| faults.iter().all(|other| other.path != fault.path));
+        faults.extend(refused);
         let manifest = match manifest(&value, namespace) {
             Ok(manifest) => Some(manifest),
             Err(error) if faults.is_empty() => {

@@ -2,18 +2,20 @@
 //! cluster.
 //!
 //! The order is that of the API server: defaults, then types and limits, then rules in CEL. A rule judges only values
-//! without faults in their structure. Rules about a change of an object (`oldSelf`) are left out.
+//! without faults in their structure. Rules about a change of an object (`oldSelf`) are left out. Metadata has rules of
+//! its own, which are those of all kinds.
 
+mod metadata;
 mod rules;
 mod structure;
 
 use std::collections::BTreeMap;
 
-use schemars::schema_for;
 use serde_json::{Value, json};
 
-use super::{Fault, ObjectName, definitions};
+use super::{Fault, definitions};
 use rules::DefinitionRules;
+pub(crate) use rules::environment;
 use structure::Inspection;
 
 /// The definitions of all kinds, ready to judge objects.
@@ -54,7 +56,11 @@ impl Definitions {
         let Some(schema) = self.schema(object) else { return Vec::new() };
         let mut inspection = Inspection { rules: &self.rules, faults: Vec::new() };
         inspection.judge(schema, object, "");
-        inspection.faults
+        let mut faults = inspection.faults;
+        if faults.iter().all(|fault| !fault.path.starts_with("metadata")) {
+            faults.extend(metadata::faults(&object["metadata"]));
+        }
+        faults
     }
 
     fn schema(&self, object: &Value) -> Option<&Value> {
@@ -64,21 +70,13 @@ impl Definitions {
 
 /// The schema with the fields that every object has. A definition leaves them to the API server.
 fn with_metadata(mut schema: Value) -> Value {
-    let name = schema_for!(ObjectName).to_value();
-    let (text, any) = (json!({"type": "string"}), json!({}));
-    let marks = json!({"type": "object", "additionalProperties": text});
-    let fields = json!({
-        "name": name, "namespace": name, "generateName": text, "labels": marks, "annotations": marks,
-        "finalizers": {"type": "array", "items": text}, "ownerReferences": {"type": "array", "items": any},
-        "uid": text, "resourceVersion": text, "generation": {"type": "integer"}, "creationTimestamp": any,
-        "deletionTimestamp": any, "deletionGracePeriodSeconds": any, "managedFields": any, "selfLink": text,
-    });
+    let text = json!({"type": "string"});
     let properties = &mut schema["properties"];
     properties["apiVersion"] = text.clone();
     properties["kind"] = text;
-    properties["metadata"] = json!({"type": "object", "properties": fields});
+    properties["metadata"] = metadata::schema();
     // The API server drops a status from an object that it creates.
-    properties["status"] = any;
+    properties["status"] = json!({});
     schema
 }
 
@@ -124,8 +122,11 @@ mod tests {
         assert_eq!(long, ["spec.role: must have at most 63 characters, not 64"]);
         let twice = of(json!({"projects": ["a", "b", "a"]}));
         assert_eq!(twice, ["spec.projects[2]: repeats an earlier entry; remove it"]);
-        let time = of(json!({"expiry": {"at": "tomorrow"}}));
-        assert_eq!(time, [format!("spec.expiry.at: {}", crate::token::moment::RULE)]);
+        for at in ["tomorrow", "2030-01-01", "2030-01-01 00:00:00Z", "2030-01-01T00:00Z", "2030-01-01T00:00:00.Z"] {
+            let time = of(json!({"expiry": {"at": at}}));
+            assert_eq!(time, [format!("spec.expiry.at: {}", crate::token::moment::RULE)], "{at}");
+        }
+        assert_eq!(of(json!({"expiry": {"at": "2030-01-01t00:00:00.25+02:00"}})), [""; 0]);
     }
 
     #[test]
@@ -160,6 +161,48 @@ mod tests {
         let mut paths: Vec<_> = told.iter().map(|fault| fault.split(": ").next().unwrap()).collect();
         paths.sort_unstable();
         assert_eq!(paths, ["metadata.annotations[a]", "metadata.label", "metadata.name"]);
+    }
+
+    #[test]
+    fn metadata_has_the_rules_of_all_kinds() {
+        let faults = |more: Value| {
+            let mut metadata = json!({"name": "ci"});
+            metadata.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            of(json!({"kind": "ApiToken", "metadata": metadata, "spec": {"instanceRef": {"name": "eem"}}}))
+        };
+        let owner = |more: Value| {
+            let mut owner = json!({"apiVersion": "v1", "kind": "Pod", "name": "a", "uid": "u"});
+            owner.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            owner
+        };
+        let controller = owner(json!({"controller": true}));
+        for (wrong, path) in [
+            (json!({"name": null}), "metadata.name"),
+            (json!({"generateName": "A-"}), "metadata.generateName"),
+            (json!({"namespace": "a.b"}), "metadata.namespace"),
+            (json!({"labels": {"a b": "c"}}), "metadata.labels[a b]"),
+            (json!({"labels": {"a": "b c"}}), "metadata.labels[a]"),
+            (json!({"annotations": {"a b": "c"}}), "metadata.annotations[a b]"),
+            (json!({"annotations": {"a": "b".repeat(257 * 1024)}}), "metadata.annotations"),
+            (json!({"finalizers": ["a b"]}), "metadata.finalizers[0]"),
+            (json!({"finalizers": ["orphan", "foregroundDeletion"]}), "metadata.finalizers"),
+            (json!({"ownerReferences": [owner(json!({"uid": ""}))]}), "metadata.ownerReferences[0].uid"),
+            (
+                json!({"ownerReferences": [owner(json!({"apiVersion": "a/"}))]}),
+                "metadata.ownerReferences[0].apiVersion",
+            ),
+            (json!({"ownerReferences": [controller, controller]}), "metadata.ownerReferences"),
+            (json!({"resourceVersion": "1"}), "metadata.resourceVersion"),
+            (json!({"creationTimestamp": "soon"}), "metadata.creationTimestamp"),
+        ] {
+            let told = faults(wrong);
+            assert!(told.len() == 1 && told[0].starts_with(&format!("{path}: ")), "{path}: {told:?}");
+        }
+        let well = json!({
+            "generateName": "ci-", "labels": {"a": "b"}, "annotations": {"Example.com/a": "b c"},
+            "finalizers": ["example.com/a"], "ownerReferences": [owner(json!({}))], "creationTimestamp": null,
+        });
+        assert_eq!(faults(well), [""; 0]);
     }
 
     #[test]

@@ -11,6 +11,13 @@ use crate::{crd::Fault, token::duration::Delay};
 /// The keyword of a schema that holds its rules.
 const KEYWORD: &str = "x-kubernetes-validations";
 
+/// The functions of CEL that the API server has, as far as the rules of Tokenry use them.
+pub(crate) fn environment() -> Env {
+    let mut env = Env::stdlib();
+    extensions::strings(&mut env).expect("nothing else declares these functions");
+    env
+}
+
 /// All rules, compiled.
 pub(super) struct DefinitionRules {
     env: Arc<Env>,
@@ -21,8 +28,7 @@ pub(super) struct DefinitionRules {
 impl DefinitionRules {
     /// Compiles the rules of these schemas.
     pub(super) fn of<'a>(schemas: impl Iterator<Item = &'a Value>) -> Self {
-        let mut env = Env::stdlib();
-        extensions::strings(&mut env).expect("nothing else declares these functions");
+        let env = environment();
         let mut texts = Vec::new();
         schemas.for_each(|schema| collect(schema, &mut texts));
         let programs = texts.into_iter().map(|text| {

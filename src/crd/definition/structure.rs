@@ -8,7 +8,7 @@ use crate::{crd::Fault, token::moment};
 /// Two names that are at least this similar are one name with a typing error (Jaro-Winkler).
 const SIMILAR: f64 = 0.8;
 
-/// Adds the defaults of the schema, and removes the fields that are `null`.
+/// Adds the defaults of the schema, and removes the fields that are `null`. A whole number such as `7.0` becomes `7`.
 pub(super) fn complete(schema: &Value, value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -23,6 +23,11 @@ pub(super) fn complete(schema: &Value, value: &mut Value) {
             }
         }
         Value::Array(items) => items.iter_mut().for_each(|item| complete(&schema["items"], item)),
+        Value::Number(_) if schema["type"] == "integer" => {
+            if let Some(whole) = whole(value) {
+                *value = whole.into();
+            }
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
@@ -128,6 +133,23 @@ fn mistyped(schema: &Value, value: &Value) -> Option<String> {
     (!fits).then(|| format!("must be {wanted}, not {given}{quotes}"))
 }
 
+/// The whole number that a number such as `7.0` is for the API server.
+fn whole(value: &Value) -> Option<i64> {
+    /// The largest number up to which a floating-point number holds all whole ones.
+    const EXACT: f64 = 9_007_199_254_740_991.0;
+    let number = value.as_f64().filter(|number| number.fract() == 0.0 && number.abs() <= EXACT)?;
+    format!("{number:.0}").parse().ok()
+}
+
+/// True for a time of RFC 3339. The parser alone also takes other forms of ISO 8601, which the API server refuses.
+fn is_date_time(text: &str) -> bool {
+    let digit = |c: char| if c.is_ascii_digit() { '0' } else { c.to_ascii_uppercase() };
+    let form: String = text.chars().map(digit).collect();
+    let Some(rest) = form.strip_prefix("0000-00-00T00:00:00") else { return false };
+    let zone = rest.strip_prefix(".0").map_or(rest, |fraction| fraction.trim_start_matches('0'));
+    ["Z", "+00:00", "-00:00"].contains(&zone) && text.parse::<jiff::Timestamp>().is_ok()
+}
+
 /// The message for a value that is beyond a limit of its schema.
 fn beyond(schema: &Value, value: &Value) -> Option<String> {
     let limit = |keyword: &str| schema.get(keyword).and_then(Value::as_u64).and_then(|most| usize::try_from(most).ok());
@@ -142,10 +164,7 @@ fn beyond(schema: &Value, value: &Value) -> Option<String> {
     };
     match value {
         Value::String(text) => {
-            let formless = || {
-                (schema["format"] == "date-time" && text.parse::<jiff::Timestamp>().is_err())
-                    .then(|| moment::RULE.to_owned())
-            };
+            let formless = || (schema["format"] == "date-time" && !is_date_time(text)).then(|| moment::RULE.to_owned());
             let length = || counted(text.chars().count(), ["minLength", "maxLength"], "characters");
             unlisted(schema, text).or_else(length).or_else(formless)
         }
