@@ -25,8 +25,8 @@ Load the script in each new shell:
   elvish      echo 'eval (tokenry completion elvish | slurp)' >> ~/.config/elvish/rc.elv
   powershell  tokenry completion powershell >> $PROFILE
 
-The script completes the command tokenry. kubectl completes `kubectl tokenry` itself, once it finds this program under
-the name kubectl_complete-tokenry in a folder of the PATH:
+The script completes the command tokenry. kubectl completes `kubectl tokenry` itself, once it finds this program \
+under the name kubectl_complete-tokenry in a folder of the PATH:
   ln -s \"$(command -v kubectl-tokenry)\" ~/.local/bin/kubectl_complete-tokenry";
 
 /// Options of `completion`. Names of tokens and of other objects come from the cluster.

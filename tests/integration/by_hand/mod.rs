@@ -5,6 +5,7 @@ mod completion;
 mod connection;
 mod explain;
 mod lint;
+mod looking;
 mod rights;
 mod sarif;
 mod scan;

@@ -90,7 +90,7 @@ fn shown(session: &mut Terminal) -> String {
 }
 
 /// All that a command writes to the terminal until it ends well.
-fn screen(mut session: Terminal) -> String {
+pub(super) fn screen(mut session: Terminal) -> String {
     let text = shown(&mut session);
     assert_eq!(code(&session), 0, "{text}");
     text

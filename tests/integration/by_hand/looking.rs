@@ -1,0 +1,59 @@
+//! In a real pseudo-terminal: the commands that only look, and the end of an account.
+
+use std::process::Command;
+
+use super::{
+    hand, secrets, setting,
+    terminal::{Terminal, code, screen},
+};
+use crate::harness::hand::run;
+
+/// The widest line of a screen, in columns.
+fn widest(screen: &str) -> usize {
+    screen.lines().map(|line| console::measure_text_width(line.trim_end())).max().unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_command_that_looks_fits_a_terminal_and_says_the_same_to_a_pipe() {
+    let (judged, _operator) = setting("looking").await;
+    let root = judged.stranger("root", &["system:masters"]);
+    root.tokenry(&["create", "ci", "--description", "exports the topics of all clusters every night"]).await.well();
+    judged.world.await_reason("ci", "Active").await;
+    for (args, said) in [
+        (&["plan", "rotate", "ci"][..], "no workload reads its Secret (ci)"),
+        (&["plan", "revoke", "ci"], "is refused at once, and for good"),
+        (&["plan", "delete", "ci"], "no workload reads its Secret (ci)"),
+        (&["explain", "ci", "--method", "DELETE", "--path", "/topics/a"], "allowed: 200"),
+        (&["version"], "client"),
+    ] {
+        let seen = screen(root.at_a_terminal(args));
+        assert!(seen.contains(said) && widest(&seen) <= 80, "{args:?}: {}\n{seen}", widest(&seen));
+        let done = root.tokenry(args).await;
+        assert!(done.well().contains(said) && !done.out.contains('\u{1b}'), "{args:?}: {done:?}");
+    }
+}
+
+#[test]
+fn the_list_of_pages_fits_a_terminal() {
+    let mut docs = Command::new(env!("CARGO_BIN_EXE_tokenry"));
+    docs.arg("docs");
+    let seen = screen(Terminal::of(&docs, 80));
+    assert!(seen.contains("rotate") && widest(&seen) <= 80, "{}\n{seen}", widest(&seen));
+    assert!(!run(docs, "").well().contains('\u{1b}'));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_is_deleted_at_a_terminal_by_its_name_and_its_tokens_end_with_it() {
+    let (judged, _operator) = setting("ended").await;
+    let alice = hand(&judged, "alice", secrets()).await;
+    alice.tokenry(&["create", "ci"]).await.well();
+    for (typed, exit, said) in [("no", 8, "not confirmed; nothing was changed"), ("ci", 0, "ci: deleted")] {
+        let mut asked = alice.at_a_terminal(&["delete", "account", "ci"]);
+        asked.exp_string("these tokens act as it, and end with it: ci").unwrap();
+        asked.exp_string("Type \"ci\" without the quotes").unwrap();
+        asked.send_line(typed).unwrap();
+        asked.exp_string(said).unwrap();
+        assert_eq!(code(&asked), exit, "{typed}");
+    }
+    judged.world.await_reason("ci", "AccountDeleted").await;
+}
