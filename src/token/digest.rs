@@ -1,6 +1,6 @@
 //! SHA-256 of a whole plaintext: the only trace of a secret value that Tokenry keeps.
 
-use std::{borrow::Cow, fmt, str::FromStr};
+use std::{array, borrow::Cow, fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
@@ -22,7 +22,9 @@ impl Digest {
 
 impl PartialEq for Digest {
     fn eq(&self, other: &Self) -> bool {
-        self.0.ct_eq(&other.0).into()
+        // Each comparison has a barrier against the compiler, so four large ones cost less than 32 small ones.
+        let words = |of: &Self| -> [u64; 4] { array::from_fn(|nth| u64::from_ne_bytes(of.0.as_chunks().0[nth])) };
+        words(self).as_slice().ct_eq(words(other).as_slice()).into()
     }
 }
 

@@ -77,11 +77,13 @@ pub struct Malformed;
 ///
 /// A right checksum does not show that such a token exists.
 pub fn id(text: &str) -> Result<&str, Malformed> {
-    let [prefix, id, rest] = parts(text).ok_or(Malformed)?;
-    let all_base62 = |part: &str| part.bytes().all(|c| c.is_ascii_alphanumeric());
-    let formed = is_prefix(prefix)
-        && id.len() == ID
-        && rest.len() == SECRET + CHECKSUM
+    let at = text.len().checked_sub(TAIL).filter(|_| text.is_ascii()).ok_or(Malformed)?;
+    let (prefix, tail) = text.split_at(at);
+    let (id, rest) = (&tail[1..=ID], &tail[ID + 2..]);
+    // Without an early end, several characters are compared at once.
+    let all_base62 = |part: &str| part.bytes().fold(true, |all, c| all & c.is_ascii_alphanumeric());
+    let formed = [0, ID + 1].iter().all(|&at| tail.as_bytes()[at] == b'_')
+        && is_prefix(prefix)
         && all_base62(id)
         && all_base62(rest)
         && {
@@ -151,7 +153,8 @@ impl Effort {
 /// token.
 fn tokens(text: &[u8], effort: &mut Effort, sought: impl Fn(&[u8]) -> bool) -> Vec<Range<usize>> {
     let mut found = Vec::new();
-    for run in spans(text, 0..text.len(), is_digit) {
+    // No shorter run hides a token.
+    for run in spans(text, 0..text.len(), is_digit).filter(|run| run.len() >= SHORTEST) {
         let mut rest = run.start;
         let words = spans(text, run.clone(), is_word).filter(|word| sought(&text[word.clone()]));
         for word in words.chain(iter::once(run.end..run.end)) {
@@ -244,14 +247,6 @@ fn is_tail(tail: &[u8]) -> bool {
     rest[0] == b'_' && !id.contains(&b'_') && !rest[1..].contains(&b'_')
 }
 
-fn parts(text: &str) -> Option<[&str; 3]> {
-    if !text.is_ascii() {
-        return None;
-    }
-    let mut parts = text.splitn(3, '_');
-    Some([parts.next()?, parts.next()?, parts.next()?])
-}
-
 fn checksum(body: &[u8]) -> [u8; CHECKSUM] {
     let mut rest = crc32fast::hash(body);
     let mut digits = [b'0'; CHECKSUM];
@@ -293,6 +288,27 @@ mod tests {
             let mut bad = good.clone().into_bytes();
             bad[at] = if bad[at] == b'x' { b'y' } else { b'x' };
             assert_eq!(id(std::str::from_utf8(&bad).unwrap()), Err(Malformed), "changed at {at}");
+        }
+    }
+
+    #[test]
+    fn a_part_of_another_length_or_with_a_sign_is_malformed() {
+        let of = |prefix: &str, id: &str, secret: &str| assemble(prefix, id, secret).expose().to_owned();
+        let (other, secret) = ("0i1i2i3i4i5i6i7i", "s".repeat(SECRET));
+        assert_eq!(id(&of("tkn", other, &secret)), Ok(other));
+        for (prefix, other, secret) in [
+            ("", other, &*secret),
+            ("t_n", other, &secret),
+            ("tkn", &other[1..], &format!("s{secret}")),
+            ("tkn", &format!("i{other}"), &secret[1..]),
+            ("tkn", "0i1i2i3i4i5i6i7_", &secret),
+            ("tkn", "_i1i2i3i4i5i6i7i", &secret),
+            ("tkn", other, &format!("_{}", &secret[1..])),
+            ("tkn", other, &secret[1..]),
+            ("tkné", other, &secret),
+            ("tkn", "0i1i2i3i4i5i6ié", &secret),
+        ] {
+            assert_eq!(id(&of(prefix, other, secret)), Err(Malformed), "{prefix} {other} {secret}");
         }
     }
 
