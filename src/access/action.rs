@@ -95,7 +95,10 @@ fn words(pattern: Option<&str>, action: Option<&str>) -> bool {
 
 /// The first word, and the words after it.
 fn first(text: &str) -> (&str, Option<&str>) {
-    text.split_once(':').map_or((text, None), |(word, rest)| (word, Some(rest)))
+    match text.bytes().position(|byte| byte == b':') {
+        Some(at) => (&text[..at], Some(&text[at + 1..])),
+        None => (text, None),
+    }
 }
 
 /// Patterns for all actions that both patterns match. Empty if there is no such action. A pattern has at most four

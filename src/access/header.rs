@@ -48,20 +48,21 @@ pub fn underscored() -> &'static [String] {
     &ALL
 }
 
-/// The first header that some servers confuse with the header `name`. CGI and similar interfaces replace each sign by
-/// `_`, so `X_Organization` and `X-Organization` look the same to an API.
-pub fn look_alike<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.keys().map(HeaderName::as_str).find(|header| folds_to(header, name) && !header.eq_ignore_ascii_case(name))
+/// The first header that some servers confuse with one of the headers `names`. CGI and similar interfaces replace each
+/// sign by `_`, so `X_Organization` and `X-Organization` look the same to an API.
+pub fn look_alike<'a, 'n>(headers: &'a HeaderMap, names: impl Iterator<Item = &'n str> + Clone) -> Option<&'a str> {
+    let differs = |header: &str, name: &str| folds_to(header, name) && !header.eq_ignore_ascii_case(name);
+    let all = headers.keys().map(HeaderName::as_str);
+    { all }.find(|header| names.clone().any(|name| differs(header, name)))
 }
 
 /// The header or query parameter that asks for another method than `method`, the method of the request.
 pub fn overriding<'a>(headers: &'a HeaderMap, query: &str, method: &str) -> Option<&'a str> {
     let differs = |value: &str| !value.is_empty() && !value.eq_ignore_ascii_case(method);
-    let header = headers
-        .iter()
-        .find(|(name, value)| overrides(name) && value.to_str().map_or(true, |value| differs(value.trim())));
+    let asks = |value: &HeaderValue| value.to_str().map_or(true, |value| differs(value.trim()));
+    let header = headers.keys().find(|name| overrides(name) && headers.get_all(*name).iter().any(asks));
     let parameter = || parameters(query, OVERRIDE).any(|value| differs(value.trim()));
-    header.map(|(name, _)| name.as_str()).or_else(|| parameter().then_some(OVERRIDE))
+    header.map(HeaderName::as_str).or_else(|| parameter().then_some(OVERRIDE))
 }
 
 /// True if a header or the query can ask for another method, even if its value is the method of the request.
@@ -78,23 +79,31 @@ pub fn names_another_method(headers: &HeaderMap, method: &str) -> bool {
 /// True if a header names another target than that of the request, or takes a part off its path. A caller may have
 /// sent the header that the verifier reads, while the proxy names the target in another one.
 pub fn rewrites(headers: &HeaderMap, path: &Path, query: &str) -> bool {
-    rewriting(headers, path, query).next().is_some()
+    rewriting(headers, path, query, |_| true).is_some()
 }
 
 /// The first header by which some servers read another target than that of the request, and that no proxy removes. A
 /// proxy removes or overwrites those of `REWRITES`, but only under exactly these names.
 pub fn passed_on_rewrite<'a>(headers: &'a HeaderMap, path: &Path, query: &str) -> Option<&'a str> {
-    rewriting(headers, path, query).map(HeaderName::as_str).find(|name| !REWRITES.contains(name))
+    rewriting(headers, path, query, |name| !REWRITES.contains(&name))
 }
 
-/// The headers that name another target than that of the request, or take a part off its path.
-fn rewriting<'a>(headers: &'a HeaderMap, path: &Path, query: &str) -> impl Iterator<Item = &'a HeaderName> {
-    let is_own = move |target: &str| {
+/// The first header that names another target than that of the request, or takes a part off its path. Of those that
+/// name a target, only headers with a name that `counts` are looked at.
+fn rewriting<'a>(headers: &'a HeaderMap, path: &Path, query: &str, counts: impl Fn(&str) -> bool) -> Option<&'a str> {
+    let is_own = |target: &str| {
         let asked = target.split_once('?').map_or("", |(_, query)| query);
         asked == query && Path::parse(target).is_ok_and(|other| other == *path)
     };
-    let others = named(headers, &REWRITES).filter(move |(_, value)| !value.to_str().is_ok_and(is_own));
-    named(headers, &MOUNTS).chain(others).map(|(name, _)| name)
+    let is_other = |value: &HeaderValue| !value.is_empty() && !value.to_str().is_ok_and(is_own);
+    // Hardly any header has such a name, so values are looked at last.
+    let rewrites = |name: &HeaderName| {
+        let is_of = |wanted: &[&str]| wanted.iter().any(|wanted| folds_to(name.as_str(), wanted));
+        let mut values = headers.get_all(name).iter();
+        is_of(&MOUNTS) && values.any(|value| !value.is_empty())
+            || is_of(&REWRITES) && counts(name.as_str()) && values.any(is_other)
+    };
+    headers.keys().find(|name| rewrites(name)).map(HeaderName::as_str)
 }
 
 /// All headers that some servers confuse with one of `wanted`, and their values. An empty value names nothing.
@@ -136,6 +145,7 @@ fn decoded(text: &str) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::iter;
 
     fn map(headers: &[(&str, &str)]) -> HeaderMap {
         headers.iter().map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap())).collect()
@@ -145,7 +155,7 @@ mod tests {
     fn each_mixture_of_signs_in_an_identity_header_is_a_look_alike_of_it() {
         let of = |name: &str| {
             let headers = map(&[(name, "a")]);
-            IDENTITY.iter().filter(|one| look_alike(&headers, one.as_str()).is_some()).count()
+            IDENTITY.iter().filter(|one| look_alike(&headers, iter::once(one.as_str())).is_some()).count()
         };
         assert!(underscored().iter().all(|name| of(name) == 1), "{:?}", underscored());
         let distinct: std::collections::BTreeSet<_> = underscored().iter().collect();
@@ -154,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_header_with_another_sign_is_a_look_alike() {
-        let found = |name: &str| look_alike(&map(&[(name, "a")]), "x-organization").is_some();
+        let found = |name: &str| look_alike(&map(&[(name, "a")]), ["x-organization"].into_iter()).is_some();
         assert!(["X_Organization", "x.organization", "X~ORGANIZATION"].into_iter().all(found));
         assert!(!["X-Organization", "X-Organizations", "XOrganization", "X-0rganization"].into_iter().any(found));
     }

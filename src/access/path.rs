@@ -20,6 +20,8 @@ use percent_encoding::percent_decode_str;
 
 /// The longest path that is read, in bytes.
 const MAX: usize = 8 * 1024;
+/// The number of segments that have room at once. Most paths have fewer.
+const ROOM: usize = 8;
 
 /// One reading of a path: its segments, without percent-encoding.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +90,8 @@ impl Path {
         let path = path.strip_prefix('/').ok_or(PathFault::Relative)?;
         let path = path.strip_suffix('/').unwrap_or(path);
         if path.split('/').all(is_plain) {
-            let read = path.split('/').collect();
+            let mut read = Reading { text: String::with_capacity(path.len()), ends: Vec::with_capacity(ROOM) };
+            read.extend(path.split('/'));
             return Ok(Self { read, others: Vec::new(), split: Vec::new(), written: None });
         }
         Self::odd(path)
@@ -179,12 +182,18 @@ impl Reading {
 
 impl<S: AsRef<str>> FromIterator<S> for Reading {
     fn from_iter<I: IntoIterator<Item = S>>(segments: I) -> Self {
-        let (mut text, mut ends) = (String::new(), Vec::new());
+        let mut read = Self { text: String::new(), ends: Vec::new() };
+        read.extend(segments);
+        read
+    }
+}
+
+impl<S: AsRef<str>> Extend<S> for Reading {
+    fn extend<I: IntoIterator<Item = S>>(&mut self, segments: I) {
         for segment in segments {
-            text.push_str(segment.as_ref());
-            ends.push(text.len());
+            self.text.push_str(segment.as_ref());
+            self.ends.push(self.text.len());
         }
-        Self { text, ends }
     }
 }
 
@@ -200,7 +209,8 @@ impl std::fmt::Display for Path {
 /// # Errors
 /// The target is neither a path nor a whole URI with a plain host.
 pub fn bare_path(target: &str) -> Result<&str, PathFault> {
-    Ok(origin(target)?.split('?').next().unwrap_or_default())
+    let path = origin(target)?;
+    Ok(&path[..path.bytes().position(|byte| byte == b'?').unwrap_or(path.len())])
 }
 
 /// The target without scheme and authority.
@@ -239,7 +249,7 @@ fn readings(written: Vec<String>) -> Result<(Reading, Vec<Reading>), PathFault> 
 
 /// True if all servers read a segment alike, because nothing in it has a meaning.
 fn is_plain(segment: &str) -> bool {
-    let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     !segment.is_empty() && !segment.ends_with('.') && segment.bytes().all(is_usual)
 }
 

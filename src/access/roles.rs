@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, iter};
 
+use foldhash::quality::RandomState;
+
 use super::{action::Actions, bearer::Reach};
 use crate::crd::{
     instance::{Member, Team},
@@ -119,9 +121,9 @@ impl Standing<'_> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Members {
     /// The roles of each subject that can be lent to tokens.
-    held: HashMap<String, Vec<Holding>>,
+    held: HashMap<String, Vec<Holding>, RandomState>,
     /// The subjects of the teams of each user.
-    teams: HashMap<String, Vec<String>>,
+    teams: HashMap<String, Vec<String>, RandomState>,
     minimum: Option<Rank>,
 }
 

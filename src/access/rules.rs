@@ -205,8 +205,8 @@ impl Rules {
     pub(super) fn look_alike<'a>(&self, request: &Request<'a>) -> Option<&'a str> {
         let judged = [&self.organization_from, &self.project_from].into_iter().flatten().flat_map(|from| &from.header);
         let identity = IDENTITY;
-        let names = judged.map(|header| header.as_str()).chain(identity.iter().map(HeaderName::as_str));
-        { names }.find_map(|name| header::look_alike(request.headers, name))
+        let identity = identity.each_ref().map(HeaderName::as_str);
+        header::look_alike(request.headers, judged.map(|header| header.as_str()).chain(identity))
     }
 
     /// True if an exclusion is limited to some methods.

@@ -71,7 +71,8 @@ pub struct Who<'a> {
 impl<'a> Who<'a> {
     /// Splits a subject. `None` if the text is no subject.
     pub fn of(text: &'a str) -> Option<Self> {
-        let (kind, name) = text.split_once(':')?;
+        let (kind, name) = text.split_at(text.bytes().position(|byte| byte == b':')?);
+        let name = &name[1..];
         let kind = SubjectKind::ALL.into_iter().find(|known| known.as_str() == kind)?;
         Some(Self { kind, name })
     }

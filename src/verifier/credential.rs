@@ -1,6 +1,6 @@
 //! Finds the credential of a request, and rejects a request whose credential is not clear.
 
-use std::sync::Arc;
+use std::{iter, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
@@ -104,7 +104,7 @@ impl Places {
             let clear = values.collect::<Option<Vec<_>>>();
             let clear = clear.filter(|values| values.len() <= MAX_VALUES && is_short(values));
             let carry = |values: Vec<&str>| values.iter().any(|value| format::carries(value)) || hides(&values);
-            look_alike(headers, header.as_str()).is_some() || clear.is_none_or(carry)
+            look_alike(headers, iter::once(header.as_str())).is_some() || clear.is_none_or(carry)
         })
     }
 }
@@ -127,12 +127,15 @@ fn hides(values: &[&str]) -> bool {
 /// that some servers treat as such a header, for example `api_token`.
 pub(crate) fn find<'a>(headers: &'a HeaderMap, places: &Places) -> Result<Credential<'a>, Cause> {
     let (mut found, mut read) = (None, None::<(&HeaderName, Option<&str>)>);
+    let is_confused = look_alike(headers, places.spots.iter().map(|place| place.header.as_str())).is_some();
     for place in &places.spots {
         // Several places may be in one header, one after the other.
         let read_before = read.filter(|(header, _)| **header == place.header);
         let text = match read_before {
             Some((_, text)) => text,
-            None if look_alike(headers, place.header.as_str()).is_some() => return Err(Cause::LookAlike),
+            None if is_confused && look_alike(headers, iter::once(place.header.as_str())).is_some() => {
+                return Err(Cause::LookAlike);
+            }
             None => text(headers, &place.header)?,
         };
         read = Some((&place.header, text));
@@ -174,8 +177,8 @@ fn readable(value: &HeaderValue) -> Result<&str, Cause> {
 
 /// The text after `scheme`. `None` if the text has another scheme. The case of the scheme does not matter.
 fn after<'a>(text: &'a str, scheme: &str) -> Option<&'a str> {
-    let (start, rest) = text.split_once(' ')?;
-    start.eq_ignore_ascii_case(scheme).then_some(rest)
+    let (start, rest) = text.split_at_checked(scheme.len())?;
+    if start.eq_ignore_ascii_case(scheme) { rest.strip_prefix(' ') } else { None }
 }
 
 #[cfg(test)]

@@ -83,8 +83,10 @@ impl RequestId {
         // A caller may have put its token here. The id is written into the audit log.
         let hides = |text: &str| text.len() >= format::SHORTEST && matches!(format::redact(text), Cow::Owned(_));
         let carries = || value.to_str().is_ok_and(hides);
-        let is_usual = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
-        let fits = (1..=LONGEST_ID).contains(&value.len()) && value.as_bytes().iter().all(is_usual);
+        let is_usual = |byte: u8| byte.is_ascii_alphanumeric() | matches!(byte, b'.' | b'_' | b'-');
+        // Without an early end, several characters are compared at once.
+        let all_usual = || value.as_bytes().iter().fold(true, |all, &byte| all & is_usual(byte));
+        let fits = (1..=LONGEST_ID).contains(&value.len()) && all_usual();
         (fits && !carries()).then(|| Self(value.clone()))
     }
 

@@ -32,7 +32,8 @@ impl Requested<'_> {
 
     /// The same request without its path, for an Instance whose rules do not depend on that.
     pub fn pathless(&self) -> Request<'_> {
-        let query = self.target.and_then(|target| target.split_once('?')).map_or("", |(_, query)| query);
+        let target = self.target.unwrap_or_default();
+        let query = target.bytes().position(|byte| byte == b'?').map_or("", |at| &target[at + 1..]);
         Request { method: self.method.unwrap_or_default(), path: None, query, headers: self.headers }
     }
 }

@@ -23,6 +23,10 @@ use crate::outside::Reviewer;
 
 pub(crate) use front::Front;
 
+/// The headers in which proxies name the address of their caller.
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
 /// A protocol that the verifier speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
@@ -54,8 +58,8 @@ impl Protocol {
     pub fn source_header(self) -> Option<HeaderName> {
         match self {
             Self::ExtAuthz => None,
-            Self::ForwardAuth => Some(HeaderName::from_static("x-forwarded-for")),
-            Self::IngressNginx => Some(HeaderName::from_static("x-real-ip")),
+            Self::ForwardAuth => Some(FORWARDED_FOR),
+            Self::IngressNginx => Some(REAL_IP),
             Self::TokenReview | Self::Introspection => None,
         }
     }
