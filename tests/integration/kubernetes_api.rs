@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     net::SocketAddr,
+    path::{Path, PathBuf},
     process::Command,
 };
 
@@ -30,7 +31,12 @@ use crate::harness::{
     clock::{Held, hours},
     root,
     run::Running,
+    secured::Secured,
 };
+
+/// The names in the documentation that a test replaces.
+const CA: &str = ": /etc/kubernetes/tokenry/ca.crt";
+const SERVICE: &str = "tokenry-verifier.tokenry-system.svc";
 
 /// The treatment of connections to the verifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,8 +78,9 @@ async fn relay(mut caller: TcpStream, verifier: SocketAddr, mut ways: watch::Rec
     let served = async {
         match way {
             Way::Through => {
-                let mut verifier = TcpStream::connect(verifier).await.unwrap();
-                let _ = copy_bidirectional(&mut caller, &mut verifier).await;
+                if let Ok(mut verifier) = TcpStream::connect(verifier).await {
+                    let _ = copy_bidirectional(&mut caller, &mut verifier).await;
+                }
             }
             Way::Silent => std::future::pending().await,
             Way::Closed => {}
@@ -89,7 +96,8 @@ async fn relay(mut caller: TcpStream, verifier: SocketAddr, mut ways: watch::Rec
 struct Setting {
     world: World,
     clock: Held,
-    verifier: Running,
+    /// A kube-apiserver knows it by its certificate.
+    verifier: Secured,
     _operator: Running,
 }
 
@@ -97,7 +105,8 @@ impl Setting {
     async fn new(name: &str) -> Self {
         let world = World::new(name).await;
         let clock = Held::default();
-        let (_operator, verifier) = (world.operator(&clock).await, world.verifier(&clock).await);
+        let (_operator, verifier) = (world.operator(&clock).await, Secured::start(&world, &clock).await);
+        world.ready(verifier.running()).await;
         let roles = json!({"api": {"authorization": "Roles"}, "tokens": {"defaultRole": "viewer"}});
         world.accepts("Instance", "shop", roles).await;
         Self { world, clock, verifier, _operator }
@@ -123,17 +132,16 @@ impl<'a> Guarded<'a> {
         Self { plane: ControlPlane::start().unwrap(), world }
     }
 
-    /// The text of the example, with the addresses of this test.
-    fn webhook(&self, verifier: SocketAddr) -> String {
+    /// The text of the example, with the address `verifier`, and the files and names of this test.
+    fn webhook(&self, verifier: SocketAddr, ca: &Path) -> String {
         let mut text = fs::read_to_string(root().join("examples/proxies/kube-apiserver.yaml")).unwrap();
-        let file = |name: &str| self.plane.directory().join(name).display().to_string();
         let namespace = &self.world.namespace;
         for (from, to) in [
-            ("https://10.96.0.53/", format!("http://{verifier}/")),
+            ("https://10.96.0.53/", format!("https://{verifier}/")),
             ("/instances/events/shop/", format!("/instances/{namespace}/shop/")),
             (",tokenry.dev/events/shop", format!(",tokenry.dev/{namespace}/shop")),
-            (": /etc/kubernetes/tokenry/ca.crt", format!(": {}", file("ca.crt"))),
-            ("=/etc/kubernetes/tokenry/kube-apiserver.yaml", format!("={}", file("webhook.yaml"))),
+            (CA, format!(": {}", ca.display())),
+            ("=/etc/kubernetes/tokenry/kube-apiserver.yaml", format!("={}", self.file().display())),
             ("=https://kubernetes.default.svc.cluster.local,", "=https://kubernetes.default.svc,".to_owned()),
         ] {
             assert_eq!(text.matches(from).count(), 1, "{from}");
@@ -142,9 +150,13 @@ impl<'a> Guarded<'a> {
         text
     }
 
+    fn file(&self) -> PathBuf {
+        self.plane.directory().join("webhook.yaml")
+    }
+
     /// Gives kube-apiserver this webhook, by the flags that it names itself.
     fn ask(&self, webhook: &str, further: &[&str]) {
-        fs::write(self.plane.directory().join("webhook.yaml"), webhook).unwrap();
+        fs::write(self.file(), webhook).unwrap();
         let named = webhook.lines().filter_map(|line| line.strip_prefix("#   ")).chain(further.iter().copied());
         let flags: Vec<_> = named.map(str::to_owned).collect();
         assert_eq!(flags.len(), 4 + further.len(), "{flags:?}");
@@ -184,7 +196,7 @@ async fn kube_apiserver_knows_a_token_as_a_user_by_the_example_and_refuses_any_o
     world.accepts("Instance", "other", json!({})).await;
     let stray = setting.token("stray", "other").await;
     let (relay, guarded) = (Relay::start(verifier.address).await, Guarded::start(world));
-    let webhook = guarded.webhook(relay.address);
+    let webhook = guarded.webhook(relay.address, &verifier.ca);
     guarded.ask(&webhook, &["--anonymous-auth=false"]);
 
     let user = guarded.whoami(Some(&value)).await.unwrap();
@@ -249,13 +261,44 @@ async fn kube_apiserver_knows_a_token_as_a_user_by_the_example_and_refuses_any_o
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kube_apiserver_asks_no_verifier_but_its_own_and_refuses_tokens_while_that_cannot_answer() {
+    let mut setting = Setting::new("apiserver-outage").await;
+    let value = setting.token("ci", "shop").await;
+    let Setting { world, verifier, .. } = &mut setting;
+    let guarded = Guarded::start(world);
+    guarded.ask(&guarded.webhook(verifier.address, &verifier.ca), &[]);
+    // No failure to ask is kept. So one value shows all of them.
+    let refuses = async |about: &str| assert_eq!(guarded.whoami(Some(&value)).await.err(), Some(401), "{about}");
+
+    verifier.stop().await;
+    refuses("it is down").await;
+    verifier.start_untrusted(world).await;
+    refuses("it has a certificate of another authority").await;
+    verifier.stop().await;
+    verifier.start_misnamed(world).await;
+    refuses("it has a certificate for another name").await;
+    verifier.stop().await;
+    let wire = verifier.start_unsynced(world).await;
+    refuses("it has read nothing so far").await;
+    verifier.stop().await;
+    drop(wire);
+    let path = format!("/v1/instances/{}/shop/authorize", world.namespace);
+    let wire = verifier.start_cut_off(world, &path).await;
+    refuses("it cannot reach the API server any more").await;
+    verifier.stop().await;
+    drop(wire);
+    verifier.start_again(world).await;
+    let accepts = async || guarded.whoami(Some(&value)).await.ok();
+    world.eventually("the token is accepted after a restart", accepts).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_delegates_its_authentication_asks_below_the_address_of_the_instance() {
     let setting = Setting::new("delegating").await;
     let Setting { world, verifier, .. } = &setting;
     let (value, other) = (setting.token("ci", "shop").await, setting.token("other", "shop").await);
     let namespace = &world.namespace;
-    let server = format!("http://{}/v1/instances/{namespace}/shop", verifier.address);
-    let (port, _manager) = manager(world, &server).await;
+    let (port, _manager) = manager(world, &delegating(verifier, namespace)).await;
 
     let group = format!("--group=tokenry.dev:account:{namespace}/ci");
     let kubectl = |args: &[&str]| world.plane.kubectl(&[args, &[&*format!("metrics-{namespace}")]].concat()).unwrap();
@@ -279,17 +322,35 @@ async fn a_server_that_delegates_its_authentication_asks_below_the_address_of_th
     assert_eq!(status("made up").await, 401);
 }
 
-/// Starts kube-controller-manager, with this server for its authentication. Returns its port.
-async fn manager(world: &World, authentication: &str) -> (u16, Process) {
+/// The `cluster` of the documentation for servers that delegate, with the address of this verifier.
+fn delegating(verifier: &Secured, namespace: &str) -> String {
+    let page = fs::read_to_string(root().join("docs/how-to/kubernetes-api.md")).unwrap();
+    let part = page.split("## Servers that delegate their authentication").nth(1).unwrap();
+    let block = part.split("```text\n").nth(1).unwrap().split("```").next().unwrap();
+    let address = verifier.address.to_string();
+    let instance = format!("/instances/{namespace}/shop");
+    [
+        (CA, &*format!(": {}", verifier.ca.display())),
+        (&*format!("https://{SERVICE}/"), &*format!("https://{address}/")),
+        ("/instances/events/shop", &instance),
+    ]
+    .iter()
+    .fold(block.to_owned(), |text, (from, to)| {
+        assert_eq!(text.matches(from).count(), 1, "{from}");
+        text.replace(from, to)
+    })
+}
+
+/// Starts kube-controller-manager, with this cluster for its authentication. Returns its port.
+async fn manager(world: &World, cluster: &str) -> (u16, Process) {
     let folder = world.plane.directory().join(format!("manager-{}", world.namespace));
     fs::create_dir_all(&folder).unwrap();
-    let kubeconfig = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "tokenry",
-        "contexts": [{"name": "tokenry", "context": {"cluster": "tokenry", "user": "nobody"}}],
-        "clusters": [{"name": "tokenry", "cluster": {"server": authentication}}],
-        "users": [{"name": "nobody", "user": {}}],
-    });
-    fs::write(folder.join("authentication"), kubeconfig.to_string()).unwrap();
+    let cluster: String = cluster.lines().map(|line| format!("  {line}\n")).collect();
+    let kubeconfig = format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: tokenry\nclusters:\n- name: tokenry\n{cluster}contexts:\n\
+         - name: tokenry\n  context: {{cluster: tokenry, user: nobody}}\nusers:\n- name: nobody\n"
+    );
+    fs::write(folder.join("authentication"), kubeconfig).unwrap();
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     let mut command = Command::new(controlplane::program("kube-controller-manager").unwrap());
     command.env_clear().arg("--kubeconfig").arg(world.plane.kubeconfig());

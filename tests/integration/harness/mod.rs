@@ -12,6 +12,7 @@ pub mod process;
 pub mod proxy;
 pub mod release;
 pub mod run;
+pub mod secured;
 pub mod tunnel;
 pub mod wire;
 mod witness;

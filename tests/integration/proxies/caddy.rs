@@ -18,9 +18,9 @@ pub const CADDY: Program = Program {
     command: |places, folder| run(&configuration(places), folder),
     differs: &[],
     without: |outage| match outage {
-        Outage::Down | Outage::Untrusted => 502,
+        Outage::Down | Outage::Untrusted | Outage::Misnamed | Outage::NotSynced => 502,
         Outage::Slow => 504,
-        Outage::NotSynced => 503,
+        Outage::CutOff => 503,
     },
     waits: false,
     passes_query: true,

@@ -65,7 +65,7 @@ const DIFFERS: &[(&str, Sees)] = &[
 
 fn without(outage: Outage) -> u16 {
     match outage {
-        Outage::Down | Outage::Slow | Outage::Untrusted | Outage::NotSynced => 503,
+        Outage::Down | Outage::Slow | Outage::Untrusted | Outage::Misnamed | Outage::NotSynced | Outage::CutOff => 503,
     }
 }
 

@@ -179,7 +179,7 @@ fn print(program: &Program, case: &str, status: u16, seen: &[Seen]) {
 
 /// Plays each outage, and restarts between them.
 async fn holds_without_a_verifier(program: &Program, proxy: &Proxy, setting: &mut Setting) {
-    setting.stop_verifier().await;
+    setting.verifier.stop().await;
     refuses_during(Outage::Down, program, proxy, setting, async || ()).await;
     let silent = Mutex::new(Some(setting.silence().await));
     let is_asked = async || silent.lock().unwrap().as_ref().is_some_and(|silent| silent.taken() > 0).then_some(());
@@ -192,12 +192,19 @@ async fn holds_without_a_verifier(program: &Program, proxy: &Proxy, setting: &mu
     refuses_during(Outage::Slow, program, proxy, setting, gives_up).await;
     drop(silent);
     holds_through_restarts(proxy, setting).await;
-    setting.stop_verifier().await;
-    setting.start_impostor().await;
+    setting.verifier.stop().await;
+    setting.verifier.start_untrusted(&setting.world).await;
     refuses_during(Outage::Untrusted, program, proxy, setting, async || ()).await;
-    setting.stop_verifier().await;
-    let _wire = setting.start_cut_off().await;
+    setting.verifier.stop().await;
+    setting.verifier.start_misnamed(&setting.world).await;
+    refuses_during(Outage::Misnamed, program, proxy, setting, async || ()).await;
+    setting.verifier.stop().await;
+    let wire = setting.verifier.start_unsynced(&setting.world).await;
     refuses_during(Outage::NotSynced, program, proxy, setting, async || ()).await;
+    setting.verifier.stop().await;
+    drop(wire);
+    let _wire = setting.start_cut_off().await;
+    refuses_during(Outage::CutOff, program, proxy, setting, async || ()).await;
 }
 
 /// Checks that everybody is refused. `meanwhile` runs while the requests wait for their answers.
@@ -214,7 +221,7 @@ async fn refuses_during(
         ("unguarded", request("POST", "/login").body("user=u")),
         (MODE, request("GET", "/orders?mode=nginx").bearer(&setting.tokens.admin)),
     ];
-    let chooses = |name: &str| name == MODE && program.passes_query && outage == Outage::NotSynced;
+    let chooses = |name: &str| name == MODE && program.passes_query && outage == Outage::CutOff;
     let ask = async |(name, request): &(&str, Request)| {
         let case = format!("{outage:?}: {name}");
         let marks = [format!("{CASE}: {case}"), format!("{ORGANIZATION}: acme")];
@@ -237,7 +244,7 @@ async fn holds_through_restarts(proxy: &Proxy, setting: &mut Setting) {
         setting.start_verifier().await;
         let is_served = async || (token.send(proxy.address).await?.status == 200).then_some(());
         setting.world.eventually("a token is let in again", is_served).await;
-        setting.stop_verifier().await;
+        setting.verifier.stop().await;
     }
     setting.start_verifier().await;
     let [token, none] = pollers;
@@ -281,7 +288,7 @@ async fn a_verifier_that_hangs_is_left_for_another() {
     let setting = Setting::new("hanging").await;
     let hanging = Silent::hangs(TcpListener::bind("127.0.0.1:0").await.unwrap());
     let full = Silent::is_full().await;
-    let addresses = [hanging.address, full.address, setting.verifier];
+    let addresses = [hanging.address, full.address, setting.verifier.address];
     for (program, verifiers) in [(caddy::CADDY, &addresses[..]), (nginx::NGINX, &[addresses[0], addresses[2]])] {
         let proxy = Proxy::start_with(&program, &setting, verifiers).await;
         let before = hanging.taken();

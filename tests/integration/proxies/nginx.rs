@@ -29,8 +29,8 @@ pub const NGINX: Program = Program {
     ],
     // 500 is what nginx makes of any answer but 200, 401 and 403, and of none. The verifier answers 403 for its 503.
     without: |outage| match outage {
-        Outage::Down | Outage::Slow | Outage::Untrusted => 500,
-        Outage::NotSynced => 403,
+        Outage::Down | Outage::Slow | Outage::Untrusted | Outage::Misnamed | Outage::NotSynced => 500,
+        Outage::CutOff => 403,
     },
     waits: false,
     passes_query: false,

@@ -65,8 +65,12 @@ pub enum Outage {
     Slow,
     /// The verifier has a certificate of another authority.
     Untrusted,
-    /// The verifier does not know the tokens, and answers 503.
+    /// The verifier has a certificate of the right authority, for another name.
+    Misnamed,
+    /// The verifier has read nothing so far, and does not listen.
     NotSynced,
+    /// The verifier cannot reach the API server any more, and answers 503.
+    CutOff,
 }
 
 /// The addresses of one run.
@@ -90,7 +94,7 @@ pub struct Proxy {
 impl Proxy {
     /// Starts the proxy, and waits until it asks the verifier.
     pub async fn start(program: &Program, setting: &Setting) -> Self {
-        Self::start_with(program, setting, &[setting.verifier]).await
+        Self::start_with(program, setting, &[setting.verifier.address]).await
     }
 
     /// The same, with several addresses of verifiers.
@@ -99,7 +103,7 @@ impl Proxy {
         for _ in 0..5 {
             let site = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
             let (verifiers, api) = (verifiers.to_vec(), setting.backend.address);
-            let ca = setting.ca.display().to_string();
+            let ca = setting.verifier.ca.display().to_string();
             let places = Places { site, verifiers, ca, api, instance: setting.instance() };
             let folder = format!("{}-{}-{}", program.name, setting.world.namespace, site.port());
             let folder = setting.world.plane.directory().join(folder);

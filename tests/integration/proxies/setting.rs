@@ -1,31 +1,19 @@
-//! Everything behind a proxy under test: the API, its Instance and tokens, and a verifier whose address stays the same
-//! while a test ends it, replaces it and starts it again.
-
-use std::{net::SocketAddr, path::PathBuf};
+//! Everything behind a proxy under test: the API, its Instance and tokens, and a verifier that a test can end, replace
+//! and start again.
 
 use http::HeaderMap;
 use serde_json::json;
-use tokenry::{
-    outside::{
-        Address, Clock, SystemEntropy, Taken,
-        issuer::{KeyedCertificate, Period},
-    },
-    token::format,
-    verifier::{Options, StaleAnswers},
-};
+use tokenry::token::format;
 use tokio::net::TcpListener;
 
 use super::{backend::Backend, silent::Silent};
-use crate::certificate::{Folder, names};
 use crate::harness::{
     World,
     clock::{Held, hours},
     run::Running,
-    wire::{Through, Wire},
+    secured::Secured,
+    wire::Wire,
 };
-
-/// After this time without news, a strict verifier answers 503. It is the shortest that there is.
-const SHORT: &str = "10s";
 
 /// The header in which a request names its organization. Each token is for `acme`.
 pub const ORGANIZATION: &str = "x-organization";
@@ -44,24 +32,13 @@ pub struct Tokens {
     pub new: String,
 }
 
-/// A certificate that proxies trust, and one that they do not. The verifier can have either.
-struct Pairs {
-    trusted: KeyedCertificate,
-    other: KeyedCertificate,
-}
-
 pub struct Setting {
     pub world: World,
     pub clock: Held,
     pub backend: Backend,
     pub tokens: Tokens,
-    /// The address at which a proxy asks, by HTTPS.
-    pub verifier: SocketAddr,
-    /// The file with the certificates by which a proxy knows the verifier.
-    pub ca: PathBuf,
-    pairs: Pairs,
-    folder: Folder,
-    running: Option<Running>,
+    /// The verifier that a proxy asks, by HTTPS.
+    pub verifier: Secured,
     _operator: Running,
 }
 
@@ -69,15 +46,9 @@ impl Setting {
     pub async fn new(name: &str) -> Self {
         let world = World::new(name).await;
         let clock = Held::default();
-        let ((trusted, authority), (other, _)) = (signed(&clock), signed(&clock));
-        let folder = Folder::of(&world);
-        let (ca, at) = (folder.trust(&authority), take("127.0.0.1:0").unwrap());
-        folder.write(&trusted);
-        let (verifier, secure) = (at.address().unwrap(), Some((at, folder.files())));
-        let client = world.plane.client_for(&world.identities.verifier);
-        let running = world.verifier_by(client, &clock, |options| options.secure = secure).await;
+        let verifier = Secured::start(&world, &clock).await;
         let operator = world.operator(&clock).await;
-        world.ready(&running).await;
+        world.ready(verifier.running()).await;
         let excluded = json!([{"paths": ["/console/**", "/login/**"], "message": "sign in without a token"}]);
         let unguarded = json!([
             {"methods": ["GET", "POST"], "paths": ["/login/**"]},
@@ -88,9 +59,9 @@ impl Setting {
             "authorization": "Roles", "excluded": excluded, "unguarded": unguarded, "organizationFrom": from,
         });
         world.accepts("Instance", "shop", json!({"organization": "acme", "api": api})).await;
-        let tokens = Tokens::issue(&world, &clock, &running).await;
-        let (backend, running, pairs) = (Backend::start().await, Some(running), Pairs { trusted, other });
-        Self { world, clock, backend, tokens, verifier, ca, pairs, folder, running, _operator: operator }
+        let tokens = Tokens::issue(&world, &clock, verifier.running()).await;
+        let backend = Backend::start().await;
+        Self { world, clock, backend, tokens, verifier, _operator: operator }
     }
 
     /// The path by which a proxy asks, without the end that names the protocol.
@@ -105,77 +76,23 @@ impl Setting {
         [subject.clone(), id, role.to_owned(), "acme".to_owned(), subject].map(|value| vec![value])
     }
 
-    /// Ends the verifier. Nothing listens at its address afterwards.
-    pub async fn stop_verifier(&mut self) {
-        self.running.take().unwrap().stop().await;
-    }
-
     /// Starts a verifier at the same address.
     pub async fn start_verifier(&mut self) {
-        self.folder.write(&self.pairs.trusted);
-        self.start_here().await;
+        self.verifier.start_again(&self.world).await;
     }
 
-    /// Starts a verifier at the same address, with a certificate of another authority.
-    pub async fn start_impostor(&mut self) {
-        self.folder.write(&self.pairs.other);
-        self.start_here().await;
-    }
-
-    async fn start_here(&mut self) {
-        let client = self.world.plane.client_for(&self.world.identities.verifier);
-        self.start_with(client, |_| ()).await;
-    }
-
-    /// Starts a verifier at the same address that cannot reach the API server, so it answers 503. Returns its way to
-    /// the API server.
+    /// Starts a verifier at the same address that cannot reach the API server any more. Returns its way there.
     pub async fn start_cut_off(&mut self) -> Wire {
-        self.folder.write(&self.pairs.trusted);
-        let wire = Wire::new(self.world.plane.client_for(&self.world.identities.verifier)).await;
-        self.start_with(wire.client(), |options| {
-            options.stale_after = SHORT.parse().unwrap();
-            options.stale_answers = StaleAnswers::Refuse;
-        })
-        .await;
-        wire.let_through(Through::Nothing);
-        let running = self.running.as_ref().unwrap();
         let path = format!("/v1/instances{}authorize", self.instance());
-        let refuses = async || (running.ask(&path, HeaderMap::new()).await.0 == 503).then_some(());
-        self.world.eventually("the verifier answers 503", refuses).await;
-        wire
-    }
-
-    async fn start_with(&mut self, client: kube::Client, choose: impl FnOnce(&mut Options)) {
-        // Another socket may have the port for a moment.
-        let taken = self.world.eventually("the address is free", async || take(&self.verifier.to_string())).await;
-        let at_address = |options: &mut Options| {
-            options.secure = Some((taken, self.folder.files()));
-            choose(options);
-        };
-        let running = self.world.verifier_by(client, &self.clock, at_address).await;
-        self.world.ready(&running).await;
-        self.running = Some(running);
+        self.verifier.start_cut_off(&self.world, &path).await
     }
 
     /// Listens at the verifier's address, and answers nobody.
     pub async fn silence(&self) -> Silent {
-        let bind = async || TcpListener::bind(self.verifier).await.ok();
+        let bind = async || TcpListener::bind(self.verifier.address).await.ok();
         let listener = self.world.eventually("the address is free", bind).await;
         Silent::hangs(listener)
     }
-}
-
-/// Binds an address for HTTPS. `None` if another socket has it.
-fn take(address: &str) -> Option<Taken> {
-    address.parse::<Address>().unwrap().take("--tls-listen").ok()
-}
-
-/// A certificate of the verifier, and that of its authority.
-fn signed(clock: &Held) -> (KeyedCertificate, String) {
-    let period = |length: i64| Period { from: clock.now() - hours(1), until: clock.now() + hours(length) };
-    let authority = KeyedCertificate::authority(&SystemEntropy, period(48)).unwrap();
-    let pair = authority.sign(&SystemEntropy, &names(), period(24)).unwrap();
-    (pair, authority.certificate)
 }
 
 impl Tokens {

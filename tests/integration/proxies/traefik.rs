@@ -30,8 +30,8 @@ pub const TRAEFIK: Program = Program {
         ("/orders#/login", Refused(400)),
     ],
     without: |outage| match outage {
-        Outage::Down | Outage::Slow | Outage::Untrusted => 500,
-        Outage::NotSynced => 503,
+        Outage::Down | Outage::Slow | Outage::Untrusted | Outage::Misnamed | Outage::NotSynced => 500,
+        Outage::CutOff => 503,
     },
     waits: true,
     passes_query: false,

@@ -97,7 +97,8 @@ pub fn page(root: &Path) -> String {
                  each challenge is `tokenry/<namespace>/<instance>`, or `tokenry` if the verifier does not know the \
                  Instance. Operator and verifier serve `/healthz`, `/readyz` and `/metrics` at port 8081 (`--probes`). \
                  Port 8081 stays reachable during a flood of requests at port 8080. Port 8080 has the first two as \
-                 well.";
+                 well. A verifier that has not read everything once does not listen at port 8080 yet. So `NotSynced` \
+                 is no answer that a caller gets, and a proxy finds nobody to ask.";
     let mut page = begin("Headers and HTTP answers", "the verifier's causes", about);
     section(&mut page, "Identity headers", "An answer of 200 holds all of them; one without a value is empty.");
     table(&mut page, ["header"], IDENTITY.iter().map(|name| [code(name.as_str())]));
