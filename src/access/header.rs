@@ -17,6 +17,9 @@ pub const ORGANIZATION: HeaderName = HeaderName::from_static("x-tokenry-organiza
 /// The account that makes the request, in the header that many APIs read.
 pub const USER: HeaderName = HeaderName::from_static("x-forwarded-user");
 
+/// The id of the request, in a question and in its answer. Logs of proxies and of APIs have it, too.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
 /// Every identity header.
 pub const IDENTITY: [HeaderName; 5] = [SUBJECT, TOKEN_ID, ROLE, ORGANIZATION, USER];
 

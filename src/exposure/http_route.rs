@@ -74,7 +74,7 @@ fn guarding(exposed: &Exposed) -> Option<Value> {
     // Without a list of response headers, all headers of the answer would reach the API.
     let http = json!({
         "path": exposed.asked_at("authorize"), "allowedHeaders": exposed.asked_headers,
-        "allowedResponseHeaders": super::identity(),
+        "allowedResponseHeaders": super::passed_on(),
     });
     let backend = verifier.backend_ref();
     Some(json!({"type": "ExternalAuth", "externalAuth": {"protocol": "HTTP", "backendRef": backend, "http": http}}))

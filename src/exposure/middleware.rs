@@ -17,7 +17,7 @@ pub(crate) fn build(exposed: &Exposed) -> Option<Middleware> {
         "address": format!("{}://{}{}", verifier.scheme.as_str(), verifier.authority(), exposed.asked_at("authorize")),
         "trustForwardHeader": false,
         "maxResponseBodySize": LARGEST,
-        "authResponseHeaders": super::identity(),
+        "authResponseHeaders": super::passed_on(),
     }});
     // Without this Secret, Traefik has no Middleware, and refuses all requests.
     if let Some(https) = verifier.https() {

@@ -32,7 +32,7 @@ use k8s_openapi::{
 };
 
 use crate::{
-    access::header::{self, IDENTITY},
+    access::header::{self, IDENTITY, REQUEST_ID},
     crd::{
         Fault, Instance, Reason,
         instance::{
@@ -281,6 +281,11 @@ pub fn asked_headers(instance: &Instance) -> Vec<String> {
 /// The names of the identity headers.
 fn identity() -> Vec<String> {
     IDENTITY.iter().map(HeaderName::to_string).collect()
+}
+
+/// The headers of an answer that a guard sets for the API: the identity headers, and the id of the request.
+fn passed_on() -> Vec<String> {
+    IDENTITY.iter().chain([&REQUEST_ID]).map(HeaderName::to_string).collect()
 }
 
 /// Metadata with the object's name alone. The controller adds the namespace and the owner when it writes the object.

@@ -12,7 +12,7 @@ pub(crate) fn build(exposed: &Exposed) -> Option<SecurityPolicy> {
     let http = json!({
         "path": exposed.asked_at("authorize"),
         "backendRefs": [verifier.backend_ref()],
-        "headersToBackend": super::identity(),
+        "headersToBackend": super::passed_on(),
         "backendSettings": {"timeout": {"tcp": {"connectTimeout": "1s"}}},
     });
     let spec = json!({

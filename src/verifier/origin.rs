@@ -9,13 +9,12 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue, header::AsHeaderName};
 
 use super::Protocol;
+pub(crate) use crate::access::header::REQUEST_ID;
 use crate::{
     outside::{server::PeerAddress, traces::TraceParent},
     token::format,
 };
 
-/// The header of a request id, in a question and in its answer.
-pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The header of a trace id, as W3C Trace Context defines it.
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// The longest request id that is taken on, in bytes.

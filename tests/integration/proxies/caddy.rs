@@ -24,6 +24,7 @@ pub const CADDY: Program = Program {
     },
     waits: false,
     passes_query: true,
+    renames: false,
 };
 
 /// The same without the last lines of the example, which set the identity headers again.

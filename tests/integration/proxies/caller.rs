@@ -1,10 +1,14 @@
 //! A caller of a proxy under test. It sends exactly the bytes of a case, which no library would send.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 
 /// A masked text frame of a WebSocket, with the text `hello`.
@@ -92,8 +96,19 @@ impl Request {
     ///
     /// `None` if there is no whole answer, because the proxy closed the connection.
     pub async fn send(&self, to: SocketAddr) -> Option<Answer> {
+        self.over(TcpStream::connect(to), to).await
+    }
+
+    /// The same from another address of this machine.
+    pub async fn send_from(&self, from: Ipv4Addr, to: SocketAddr) -> Option<Answer> {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        self.over(socket.connect(to), to).await
+    }
+
+    async fn over(&self, stream: impl Future<Output = io::Result<TcpStream>>, to: SocketAddr) -> Option<Answer> {
         let exchange = async {
-            let mut stream = TcpStream::connect(to).await.ok()?;
+            let mut stream = stream.await.ok()?;
             // A proxy may answer before it has read everything.
             let _ = stream.write_all(self.bytes(to).as_bytes()).await;
             let answer = self.read(&mut stream).await?;

@@ -21,6 +21,7 @@ pub const GRPC: Program = Program {
     without,
     waits: false,
     passes_query: false,
+    renames: true,
 };
 
 pub const HTTP: Program =

@@ -13,7 +13,12 @@ mod setting;
 mod silent;
 mod traefik;
 
-use std::{collections::BTreeMap, fs, net::SocketAddr, sync::Mutex};
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Mutex,
+};
 
 use futures::{
     StreamExt,
@@ -40,12 +45,15 @@ use crate::harness::{
 const MODE: &str = "a mode that the caller names";
 /// Requests at the same time.
 const AT_ONCE: usize = 8;
+/// The address of a caller. A proxy itself asks from another one.
+const CALLER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// Tries everything with a proxy: each case, and each outage of the verifier.
 async fn holds(program: &Program) {
     let mut setting = Setting::new(program.name).await;
     let proxy = Proxy::start(program, &setting).await;
     holds_in_all_cases(program, &proxy, &setting).await;
+    is_written_down(program, &proxy, &setting).await;
     holds_without_a_verifier(program, &proxy, &mut setting).await;
     setting.backend.all().iter().for_each(is_closed);
 }
@@ -175,6 +183,37 @@ fn print(program: &Program, case: &str, status: u16, seen: &[Seen]) {
     };
     let saw: Vec<String> = seen.iter().map(of).collect();
     println!("{:14} | {case:42} | {status} | {}", program.name, saw.join(", "));
+}
+
+/// Checks that the audit log has the address of the caller and the ids of its request. The API gets the id of the
+/// request too, and so does a refused caller.
+async fn is_written_down(program: &Program, proxy: &Proxy, setting: &Setting) {
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let forged =
+        ["X-Forwarded-For", "X-Real-IP", "X-Envoy-External-Address"].map(|name| format!("{name}: 203.0.113.7"));
+    let asked = |path: &str| {
+        let asked = request("GET", path).lines(forged.clone()).line(format!("{ORGANIZATION}: acme"));
+        asked.line(format!("{CASE}: {path}")).line(format!("traceparent: 00-{trace}-00f067aa0ba902b7-01"))
+    };
+    let (token, id) = (&setting.tokens.admin, "asked-1");
+    for (path, request, named) in [
+        ("/orders/made", asked("/orders/made").bearer(token), None),
+        ("/orders/named", asked("/orders/named").bearer(token).line(format!("X-Request-Id: {id}")), Some(id)),
+        ("/orders/refused", asked("/orders/refused"), None),
+    ] {
+        let answer = request.send_from(CALLER, proxy.address).await.unwrap();
+        let written = async || setting.verifier.log.line("path", path);
+        let line = setting.world.eventually("the audit log has the line", written).await;
+        println!("{:14} | {line}", program.name);
+        assert_eq!((&line["source"], &line["trace_id"]), (&CALLER.to_string().into(), &trace.into()), "{line}");
+        let written = line["request_id"].as_str().unwrap();
+        assert!(program.renames || named.is_none_or(|named| named == written), "{line}");
+        match &setting.backend.seen(path)[..] {
+            [seen] => assert_eq!((answer.status, &seen["x-request-id"][..]), (200, &[written.to_owned()][..])),
+            [] => assert_eq!((answer.status, answer.header("x-request-id")), (401, Some(&*written.to_lowercase()))),
+            all => panic!("{all:?}"),
+        }
+    }
 }
 
 /// Plays each outage, and restarts between them.

@@ -34,6 +34,7 @@ pub const NGINX: Program = Program {
     },
     waits: false,
     passes_query: false,
+    renames: false,
 };
 
 fn command(places: &Places, folder: &Path) -> Command {

@@ -28,6 +28,8 @@ pub struct Program {
     pub waits: bool,
     /// True if the proxy passes the query of its caller on to the verifier. The caller then chooses the mode.
     pub passes_query: bool,
+    /// True if the proxy gives each request an id of its own, whatever its caller sends.
+    pub renames: bool,
 }
 
 /// The outcome of a request.

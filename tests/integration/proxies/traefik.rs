@@ -35,6 +35,7 @@ pub const TRAEFIK: Program = Program {
     },
     waits: true,
     passes_query: false,
+    renames: false,
 };
 
 fn command(places: &Places, folder: &Path) -> Command {

@@ -1,14 +1,13 @@
 //! The answer of the door as the message that Envoy reads.
 
 use envoy_types::ext_authz::v3::{CheckResponseExt, pb};
-use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tonic::{Code, Status};
 
-use super::proxied;
+use super::{metadata::metadata, proxied};
 use crate::{
     access::header::underscored,
-    verifier::{Answer, Category, Identity, origin::REQUEST_ID},
+    verifier::{Answer, Category, origin::REQUEST_ID},
 };
 
 /// The answer as Envoy's message. Envoy gives its caller the status, headers and body of a refusal.
@@ -23,8 +22,12 @@ pub(super) fn said(answer: &Answer) -> pb::CheckResponse {
     let mut message = pb::CheckResponse::with_status(Status::new(code, ""));
     if code == Code::Ok {
         let identity = answer.verdict().identity.as_ref();
-        let (headers, headers_to_remove) = (replacing(&proxied::identity(identity)), underscored().to_vec());
-        let response_headers_to_add = replacing(&[(REQUEST_ID, answer.request_id().header())].into_iter().collect());
+        let (mut for_api, id) = (proxied::identity(identity), answer.request_id().header());
+        for_api.insert(REQUEST_ID, id.clone());
+        let (headers, headers_to_remove) = (replacing(&for_api), underscored().to_vec());
+        let mut response_headers_to_add = replacing(&HeaderMap::from_iter([(REQUEST_ID, id)]));
+        // The API may answer with an id of its own.
+        response_headers_to_add[0].append_action = pb::HeaderAppendAction::AddIfAbsent.into();
         let ok = pb::OkHttpResponse { headers, headers_to_remove, response_headers_to_add, ..Default::default() };
         message.set_http_response(ok).set_dynamic_metadata(identity.map(metadata));
     } else {
@@ -47,18 +50,4 @@ fn replacing(headers: &HeaderMap) -> Vec<pb::HeaderValueOption> {
         }
     };
     headers.iter().map(option).collect()
-}
-
-/// The identity as metadata for later filters and for the access log of an Envoy. A role that there is not is empty,
-/// and an owner that there is not is left out.
-fn metadata(identity: &Identity) -> Struct {
-    let owner = identity.owner.as_deref().map(|owner| ("owner", owner));
-    let fields = [
-        ("subject", &*identity.subject),
-        ("token_id", &identity.id),
-        ("role", identity.role.as_deref().unwrap_or_default()),
-        ("organization", &identity.organization),
-    ];
-    let text = |(name, text): (&str, &str)| (name.to_owned(), Value { kind: Some(Kind::StringValue(text.to_owned())) });
-    Struct { fields: fields.into_iter().chain(owner).map(text).collect() }
 }

@@ -4,6 +4,7 @@ mod answer;
 mod attributes;
 mod head;
 mod message;
+mod metadata;
 mod service;
 
 use std::sync::Arc;
@@ -214,7 +215,12 @@ mod tests {
             let headers = [("authorization", &*token), ("x-request-id", "r-1")];
             let answer = ask(taught(), about(requested("GET", "/orders", &headers), &[NAMED])).await.unwrap();
             let (is_let_in, headers) = match answer.http_response.unwrap() {
-                pb::HttpResponse::OkResponse(ok) => (true, ok.response_headers_to_add),
+                pb::HttpResponse::OkResponse(ok) => {
+                    assert!(ok.headers.iter().any(|option| id(option) == sent), "the API gets it, too");
+                    let absent = i32::from(pb::HeaderAppendAction::AddIfAbsent);
+                    assert!(ok.response_headers_to_add.iter().all(|option| option.append_action == absent));
+                    (true, ok.response_headers_to_add)
+                }
                 pb::HttpResponse::DeniedResponse(denied) => (false, denied.headers),
                 pb::HttpResponse::ErrorResponse(error) => panic!("{error:?}"),
             };
