@@ -232,6 +232,7 @@ impl Tls {
             Ok(_) if is_known && seen.is_put_off => {}
             Ok(new) if seen.is_put_off => {
                 self.refused(&new.period.and_then(|period| warning(period, now)).unwrap_or_default());
+                self.admit_by(&new);
             }
             Ok(new) => {
                 tracing::info!(certificate = %self.files.certificate.display(), "{} has a new certificate", self.port);
@@ -241,13 +242,24 @@ impl Tls {
         }
     }
 
-    /// True if a pair waits, because it is not valid now and the one in use is. Another CA of clients does not wait: a
-    /// CA that was taken out is trusted no more.
+    /// True if a pair waits, because it is not valid now and the one in use is.
     fn puts_off(&self, new: &Loaded, now: Timestamp) -> bool {
-        let current = self.current.borrow();
-        current
-            .as_ref()
-            .is_ok_and(|before| before.client_ca == new.client_ca && !replaces(new.period, before.period, now))
+        self.current.borrow().as_ref().is_ok_and(|before| !replaces(new.period, before.period, now))
+    }
+
+    /// Admits clients by the CA beside a pair that waits. A CA that was taken out is trusted no more. The pair in use
+    /// stays.
+    fn admit_by(&self, new: &Loaded) {
+        self.current.send_if_modified(|current| {
+            let Ok(before) = current else { return false };
+            let is_changed = before.client_ca != new.client_ca;
+            if is_changed {
+                let mut config = ServerConfig::clone(&new.config);
+                config.cert_resolver = before.config.cert_resolver.clone();
+                *before = Loaded { config: Arc::new(config), period: before.period, client_ca: new.client_ca };
+            }
+            is_changed
+        });
     }
 
     /// Handles files that cannot be used.
@@ -279,7 +291,7 @@ mod tests {
     };
     use axum::{Router, routing::get};
     use hyper_util::rt::{TokioExecutor, TokioIo};
-    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
     use std::{
         env,
         net::SocketAddr,
@@ -470,21 +482,39 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_ca_of_clients_that_is_replaced_does_not_wait_for_a_valid_certificate() {
-        let (volume, now) = (Volume::new(), Arc::new(Mutex::new(days(1))));
-        let [signer, other] = [0; 2].map(|_| KeyedCertificate::authority(&SystemEntropy, period(0, 900)).unwrap());
-        let serve = |from, until, ca: &KeyedCertificate| {
-            let made = signer.sign(&SystemEntropy, &["verifier".to_owned()], period(from, until)).unwrap();
-            let files = [("tls.crt", &*made.certificate), ("tls.key", &*made.key), ("ca.crt", &*ca.certificate)];
-            volume.swap(&files);
+    async fn a_ca_of_clients_that_is_replaced_does_not_wait_for_a_valid_certificate_and_lets_none_in_early() {
+        let of = |year: i32| format!("{year}-01-01T00:00:00Z").parse::<Timestamp>().unwrap();
+        let (volume, now) = (Volume::new(), Arc::new(Mutex::new(of(2022))));
+        let [signer, first, second] = [0; 3].map(|_| authority());
+        let made = |year| {
+            let key = KeyPair::generate().unwrap();
+            let mut params = CertificateParams::new(["verifier".to_owned()]).unwrap();
+            params.not_before = date_time_ymd(year, 1, 1);
+            (params.signed_by(&key, &signer).unwrap().pem(), key.serialize_pem())
         };
-        serve(0, 90, &signer);
-        let (tls, mut seen) = looked_by(volume.files(true), Arc::new(Set(now))).await;
-        for (ca, served) in [(&signer, period(0, 90)), (&other, period(5, 95))] {
-            serve(5, 95, ca);
+        // The clock of the test is that of the verifier alone. Callers take both certificates for valid.
+        let (early, late) = (made(2020), made(2024));
+        let serve = |(certificate, key): &(String, String), ca: &Authority| {
+            volume.swap(&[("tls.crt", certificate), ("tls.key", key), ("ca.crt", &ca.pem())]);
+        };
+        serve(&early, &first);
+        let (tls, mut seen) = looked_by(volume.files(true), Arc::new(Set(now.clone()))).await;
+        let (address, period) = (served(&tls).await, tls.period());
+        let is_let_in = async |ca: &Authority| {
+            let caller = Caller { pair: Some(pair(ca)), ..Caller::of(&signer) };
+            caller.ask(address).await.is_ok()
+        };
+        assert!(is_let_in(&first).await && !is_let_in(&second).await);
+        serve(&late, &second);
+        for _ in 0..2 {
             tls.look(&mut seen).await;
-            assert_eq!(tls.period(), Some(served));
+            assert!(seen.is_put_off && tls.period() == period, "the pair waits");
+            assert!(!is_let_in(&first).await && is_let_in(&second).await, "the CA does not");
         }
+        *now.lock().unwrap() = of(2025);
+        tls.look(&mut seen).await;
+        assert!(!seen.is_put_off && tls.period() != period);
+        assert!(is_let_in(&second).await);
     }
 
     fn period(from: i64, until: i64) -> Period {
