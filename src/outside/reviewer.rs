@@ -1,6 +1,6 @@
 //! Proves a caller by its Kubernetes token. A TokenReview names the caller, and a SubjectAccessReview its right.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use k8s_openapi::api::{
     authentication::v1::{TokenReview, TokenReviewSpec, UserInfo},
@@ -49,12 +49,12 @@ const LIMIT: Duration = Duration::from_secs(3);
 const MAX: usize = 16 * 1024;
 
 /// The result of a review.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Permit {
-    /// The caller has the right.
-    Granted,
-    /// The caller lacks the right.
-    Lacking,
+    /// The user of this name has the right.
+    Granted(Arc<str>),
+    /// The user of this name lacks the right.
+    Lacking(Arc<str>),
     /// The API server does not know the token for the audience that it needs.
     Unproven,
 }
@@ -166,6 +166,11 @@ impl Reviewer {
         self.review(from, token, NeededRight::Scrape).await
     }
 
+    /// The number of callers that wait for a review, or are being reviewed.
+    pub fn waiting(&self) -> usize {
+        self.waiting.taken()
+    }
+
     async fn review(&self, from: Option<IpAddr>, token: &str, right: NeededRight<'_>) -> Result<Permit, Unreviewed> {
         if token.is_empty() || token.len() > MAX || format::id(token).is_ok() {
             return Ok(Permit::Unproven);
@@ -183,7 +188,9 @@ impl Reviewer {
             let _turn = self.working.acquire().await;
             for audience in right.audiences() {
                 if let Some(user) = self.user(token, *audience).await? {
-                    return Ok(if self.may(user, right).await? { Permit::Granted } else { Permit::Lacking });
+                    let name = Arc::from(user.username.as_deref().unwrap_or_default());
+                    let may = self.may(user, right).await?;
+                    return Ok(if may { Permit::Granted(name) } else { Permit::Lacking(name) });
                 }
             }
             Ok(Permit::Unproven)
@@ -220,10 +227,7 @@ pub(crate) mod tests {
     use http::{Request, Response};
     use kube::client::Body;
     use serde_json::{Value, json};
-    use std::{
-        convert::Infallible,
-        sync::{Arc, Mutex},
-    };
+    use std::{convert::Infallible, sync::Mutex};
 
     /// The answers of an API server, and the reviews that it was asked for.
     pub(crate) struct Server {
@@ -269,6 +273,14 @@ pub(crate) mod tests {
         }
     }
 
+    fn granted() -> Result<Permit, Unreviewed> {
+        Ok(Permit::Granted("ci".into()))
+    }
+
+    fn lacking() -> Result<Permit, Unreviewed> {
+        Ok(Permit::Lacking("ci".into()))
+    }
+
     fn asked(server: &Mutex<Server>) -> usize {
         server.lock().unwrap().asked.len()
     }
@@ -276,7 +288,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn a_caller_is_named_by_its_token_and_permitted_by_its_right_on_the_instance() {
         let server = Server::granting();
-        assert_eq!(Server::reviewer(&server).permit(None, "t", ("a", "eem")).await, Ok(Permit::Granted));
+        assert_eq!(Server::reviewer(&server).permit(None, "t", ("a", "eem")).await, granted());
         let asked = server.lock().unwrap().asked.clone();
         assert_eq!(asked[0]["spec"], json!({"token": "t", "audiences": [AUDIENCE]}));
         let about = json!({"group": "tokenry.dev", "resource": "instances", "verb": "introspect", "namespace": "a",
@@ -294,7 +306,7 @@ pub(crate) mod tests {
             server.lock().unwrap().token["audiences"] = json!([audience]);
             let reviewer = Server::reviewer(&server);
             for _ in 0..2 {
-                assert_eq!(reviewer.permit_scrape(None, "t").await, Ok(Permit::Granted));
+                assert_eq!(reviewer.permit_scrape(None, "t").await, granted());
             }
             let asked: Vec<_> = server.lock().unwrap().asked.iter().map(|asked| asked["spec"].clone()).collect();
             let about = json!({"path": "/metrics", "verb": "get"});
@@ -313,7 +325,7 @@ pub(crate) mod tests {
         let server = Server::granting();
         server.lock().unwrap().access = json!({"allowed": false});
         let permit = async |token| Server::reviewer(&server).permit(None, token, ("a", "eem")).await;
-        assert_eq!(permit("t").await, Ok(Permit::Lacking));
+        assert_eq!(permit("t").await, lacking());
         for (key, value) in [("authenticated", json!(false)), ("audiences", json!(["https://kubernetes"]))] {
             let kept = server.lock().unwrap().token.clone();
             server.lock().unwrap().token[key] = value;
@@ -341,15 +353,15 @@ pub(crate) mod tests {
         server.lock().unwrap().code = 201;
         server.lock().unwrap().asked.clear();
         for _ in 0..2 {
-            assert_eq!(reviewer.permit(None, "t", ("a", "eem")).await, Ok(Permit::Granted));
+            assert_eq!(reviewer.permit(None, "t", ("a", "eem")).await, granted());
         }
         assert_eq!(asked(&server), 2, "one review of each kind");
         server.lock().unwrap().access = json!({"allowed": false});
         for _ in 0..2 {
-            assert_eq!(reviewer.permit(None, "t", ("a", "other")).await, Ok(Permit::Lacking), "another Instance");
+            assert_eq!(reviewer.permit(None, "t", ("a", "other")).await, lacking(), "another Instance");
         }
         assert_eq!(asked(&server), 4);
-        assert_eq!(reviewer.permit(None, "t", ("a", "eem")).await, Ok(Permit::Granted));
+        assert_eq!(reviewer.permit(None, "t", ("a", "eem")).await, granted());
         server.lock().unwrap().token = json!({"authenticated": false});
         for _ in 0..2 {
             assert_eq!(reviewer.permit(None, "u", ("a", "eem")).await, Ok(Permit::Unproven));
@@ -362,7 +374,7 @@ pub(crate) mod tests {
         let server = Server::granting();
         let reviewer = Server::reviewer(&server);
         let all = join_all((0..50).map(|_| reviewer.permit(None, "t", ("a", "eem")))).await;
-        assert!(all.iter().all(|permit| *permit == Ok(Permit::Granted)));
+        assert!(all.iter().all(|permit| *permit == granted()));
         assert_eq!(asked(&server), 2);
     }
 
@@ -375,13 +387,13 @@ pub(crate) mod tests {
         let granted = all.iter().filter(|permit| permit.is_ok()).count();
         assert_eq!(granted, WAITING_EACH);
         assert!(all.iter().flat_map(|permit| permit.as_ref().err()).all(|why| *why == Unreviewed::Crowded));
-        assert_eq!(reviewer.permit(None, "later", ("a", "eem")).await, Ok(Permit::Granted));
+        assert_eq!(reviewer.permit(None, "later", ("a", "eem")).await, granted());
         let address = |last: usize| Some(IpAddr::from([192, 0, 2, u8::try_from(last).unwrap()]));
         let flood = tokens[..WAITING_EACH * 2].iter().map(|token| reviewer.permit(address(1), token, ("a", "other")));
         let others = tokens[100..104].iter().map(|token| reviewer.permit(address(2), token, ("a", "other")));
         let (flood, others) = futures::future::join(join_all(flood), join_all(others)).await;
         assert_eq!(flood.iter().filter(|permit| permit.is_ok()).count(), WAITING_EACH);
-        assert_eq!(others, [const { Ok(Permit::Granted) }; 4], "a flood takes no place of another address");
+        assert_eq!(others, vec![granted(); 4], "a flood takes no place of another address");
         let all = tokens.iter().enumerate().map(|(n, token)| reviewer.permit(address(n % 100), token, ("a", "all")));
         assert_eq!(join_all(all).await.iter().filter(|permit| permit.is_ok()).count(), WAITING);
     }

@@ -130,8 +130,8 @@ async fn scrape(State((scraped, reviewer)): State<(Scraped, Arc<Reviewer>)>, req
     let from = request.extensions().get::<PeerAddress>().map(|peer| peer.0);
     let Some(token) = bearer(request.headers()) else { return refused(StatusCode::UNAUTHORIZED) };
     match reviewer.permit_scrape(from, token).await {
-        Ok(Permit::Granted) => scraped.read().await,
-        Ok(Permit::Lacking) => refused(StatusCode::FORBIDDEN),
+        Ok(Permit::Granted(_)) => scraped.read().await,
+        Ok(Permit::Lacking(_)) => refused(StatusCode::FORBIDDEN),
         Ok(Permit::Unproven) => refused(StatusCode::UNAUTHORIZED),
         Err(_) => refused(StatusCode::SERVICE_UNAVAILABLE),
     }

@@ -5,6 +5,7 @@ use std::{
     cmp::Reverse,
     collections::HashMap,
     convert::Infallible,
+    error::Error,
     io,
     net::IpAddr,
     pin::{Pin, pin},
@@ -200,7 +201,15 @@ impl<A: Responding> Server<A> {
         let mut first = pin!(first);
         loop {
             tokio::select! {
-                _ = served.as_mut() => return,
+                ended = served.as_mut() => {
+                    let is_unread = |error: Box<dyn Error + Send + Sync>| {
+                        error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse)
+                    };
+                    if ended.is_err_and(is_unread) {
+                        refuse(Refused::Unreadable);
+                    }
+                    return;
+                }
                 () = guest.leave.cancelled() => return,
                 () = first.as_mut(), if !begun => {
                     begun = true;
@@ -377,24 +386,28 @@ pub fn open() -> usize {
     OPEN.load(Ordering::Relaxed)
 }
 
-/// The reason why a connection was closed before its first request.
+/// The reason why the server itself closed a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// All connections have a request in progress.
     Crowded,
     /// The TLS handshake failed, or took too long.
     Handshake,
+    /// The head of a request by HTTP/1.1 was none, or was too long. The library has answered it by itself, with 400,
+    /// 414 or 431.
+    Unreadable,
 }
 
 impl Refused {
     /// All reasons, in their order.
-    pub const ALL: [Self; 2] = [Self::Crowded, Self::Handshake];
+    pub const ALL: [Self; 3] = [Self::Crowded, Self::Handshake, Self::Unreadable];
 
     /// The name of the reason, for metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Crowded => "Crowded",
             Self::Handshake => "Handshake",
+            Self::Unreadable => "Unreadable",
         }
     }
 
@@ -405,7 +418,7 @@ impl Refused {
 }
 
 /// The number of connections that were refused for each reason.
-static REFUSED: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
+static REFUSED: [AtomicU64; 3] = [AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0)];
 
 /// Counts a refused connection.
 fn refuse(reason: Refused) {
@@ -627,8 +640,13 @@ mod tests {
         let large = |bytes: usize| format!("X: {}\r\n", "y".repeat(bytes));
         assert!(ask(many(200)).await.starts_with("HTTP/1.1 200"));
         assert!(ask(large(64 * 1024)).await.starts_with("HTTP/1.1 200"));
+        let before = Refused::Unreadable.count();
         assert!(ask(many(300)).await.starts_with("HTTP/1.1 431"));
         assert!(ask(large(80 * 1024) + &large(80 * 1024)).await.starts_with("HTTP/1.1 431"));
+        assert!(answer(send(address, "no request\r\n\r\n").await).await.starts_with("HTTP/1.1 400"));
+        while Refused::Unreadable.count() < before + 3 {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test]

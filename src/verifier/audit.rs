@@ -49,41 +49,75 @@ pub enum WhenFull {
     Block,
 }
 
-/// Writes the audit log.
+/// Writes the audit log, and counts the lines that it loses.
 pub struct Audit {
     lines: Arc<LineQueue>,
     when_full: WhenFull,
     sample: Sample,
     sampled: AtomicU64,
+    metrics: Arc<Metrics>,
 }
 
 impl Audit {
-    /// An audit log that writes into `lines`.
-    pub fn new(lines: Arc<LineQueue>, when_full: WhenFull, sample: Sample) -> Self {
-        Self { lines, when_full, sample, sampled: sample.start() }
+    /// An audit log that writes into `lines`, and counts in `metrics`.
+    pub fn new(lines: Arc<LineQueue>, when_full: WhenFull, sample: Sample, metrics: Arc<Metrics>) -> Self {
+        Self { lines, when_full, sample, sampled: sample.start(), metrics }
     }
 
-    /// Writes the line of a decision, unless the sample leaves it out. False if the line is lost.
-    pub(crate) async fn write(
+    /// Queues the line of a decision, unless the sample leaves it out. If there is no room, the line is lost, or it is
+    /// returned: then the answer has to wait for it.
+    pub(crate) fn write(
         &self,
         asking: &Asking<'_>,
         verdict: &Verdict,
         request_id: &RequestId,
         now: Timestamp,
-    ) -> bool {
+    ) -> Option<UnwrittenLine<'_>> {
         if verdict.cause.category() == Category::Allowed && !self.sample.picks(&self.sampled) {
-            return true;
+            return None;
         }
-        let kept = LINE.with_borrow_mut(|line| {
+        LINE.with_borrow_mut(|line| {
             line.compose(asking, verdict, request_id, now);
-            let is_queued = self.lines.push(&line.text);
-            // A task that waits may go on in another thread.
-            let is_patient = !is_queued && self.when_full == WhenFull::Block;
-            if is_patient { Err(line.text.clone()) } else { Ok(is_queued) }
-        });
-        match kept {
-            Ok(is_queued) => is_queued,
-            Err(line) => self.lines.push_patiently(&line).await,
+            if self.lines.push(&line.text) {
+                return None;
+            }
+            match self.when_full {
+                WhenFull::Drop => self.count(false),
+                // A task that waits may go on in another thread.
+                WhenFull::Block => return Some(UnwrittenLine { audit: self, text: line.text.clone() }),
+            }
+            None
+        })
+    }
+
+    /// Counts a line that was not queued.
+    fn count(&self, is_queued: bool) {
+        if !is_queued {
+            self.metrics.audit_dropped(1);
+        }
+    }
+}
+
+/// A line that has no room yet. Its caller may leave while it waits. It is not lost by that: dropped, it enters beyond
+/// the limit.
+pub(crate) struct UnwrittenLine<'a> {
+    audit: &'a Audit,
+    text: Vec<u8>,
+}
+
+impl UnwrittenLine<'_> {
+    /// Waits for room.
+    pub(crate) async fn wait(mut self) {
+        let is_queued = self.audit.lines.push_patiently(&self.text).await;
+        self.text.clear();
+        self.audit.count(is_queued);
+    }
+}
+
+impl Drop for UnwrittenLine<'_> {
+    fn drop(&mut self) {
+        if !self.text.is_empty() {
+            self.audit.count(self.audit.lines.push_beyond(&self.text));
         }
     }
 }
@@ -92,7 +126,7 @@ impl AuditOptions {
     /// Opens the audit log, and starts the task that writes it. The task ends after the second value is dropped.
     pub(crate) fn open(self, tasks: &mut Tasks, metrics: Arc<Metrics>) -> (Audit, Closing) {
         let lines = Arc::new(LineQueue::default());
-        let opened = (Audit::new(lines.clone(), self.when_full, self.sample), lines.closing());
+        let opened = (Audit::new(lines.clone(), self.when_full, self.sample, metrics.clone()), lines.closing());
         tasks.finishing("the audit log", async move {
             metrics.audit_dropped(0);
             lines.write(self.sink, |lost| metrics.audit_dropped(lost)).await;
@@ -133,6 +167,7 @@ impl AuditLine {
         if let Some(source) = origin.source {
             self.shown("source", source, "\"");
         }
+        self.foreign("caller", origin.caller.as_deref().unwrap_or_default(), MAX_OWNER);
         self.plain("request_id", request_id.as_str());
         if let Some(trace) = origin.trace {
             self.shown("trace_id", trace.id(), "\"");
@@ -352,6 +387,7 @@ mod tests {
         let headers = HeaderMap::new();
         let mut asking = asking("GET", "/", &headers);
         asking.origin.source = "192.0.2.1".parse().ok();
+        asking.origin.caller = Some("system:serviceaccount:a/ci".into());
         asking.origin.trace = TraceParent::of(b"00-00f92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
         let verdict = Verdict { identity: Some(identity()), ..Cause::Allowed.into() };
         let read: Value = serde_json::from_str(&line(&asking, &verdict, "2026-11-29T14:45:37Z")).unwrap();
@@ -404,41 +440,71 @@ mod tests {
     }
 
     /// The texts of the lines of these causes, of a log with this sample.
-    async fn sampled(sample: &str, causes: &[Cause]) -> usize {
+    fn sampled(sample: &str, causes: &[Cause]) -> usize {
         let (lines, headers) = (Arc::new(LineQueue::default()), HeaderMap::new());
-        let audit = Audit::new(lines.clone(), WhenFull::Drop, sample.parse().unwrap());
+        let audit = Audit::new(lines.clone(), WhenFull::Drop, sample.parse().unwrap(), Arc::default());
         for &cause in causes {
             let id = RequestIds::new("p".into()).make();
-            assert!(audit.write(&asking("GET", "/", &headers), &cause.into(), &id, Timestamp::UNIX_EPOCH).await);
+            assert!(audit.write(&asking("GET", "/", &headers), &cause.into(), &id, Timestamp::UNIX_EPOCH).is_none());
         }
         lines.text().lines().count()
     }
 
-    #[tokio::test]
-    async fn a_sample_leaves_out_permitted_requests_and_no_refused_ones() {
-        assert_eq!(sampled("10", &[Cause::Allowed; 20]).await, 2);
-        assert_eq!(sampled("10", &[Cause::Unguarded; 20]).await, 2);
+    #[test]
+    fn a_sample_leaves_out_permitted_requests_and_no_refused_ones() {
+        assert_eq!(sampled("10", &[Cause::Allowed; 20]), 2);
+        assert_eq!(sampled("10", &[Cause::Unguarded; 20]), 2);
         for refused in [Cause::Missing, Cause::EndpointDisabled, Cause::NotSynced] {
-            assert_eq!(sampled("10", &[refused; 20]).await, 20);
+            assert_eq!(sampled("10", &[refused; 20]), 20);
         }
-        assert_eq!(sampled("1", &[Cause::Allowed; 20]).await, 20);
+        assert_eq!(sampled("1", &[Cause::Allowed; 20]), 20);
+    }
+
+    /// A log with this reaction to a full queue of this size, its lines, and the number of those that it lost.
+    fn full(when_full: WhenFull, most: usize) -> (Audit, Arc<LineQueue>, impl Fn() -> u64) {
+        let (lines, metrics) = (Arc::new(LineQueue::holding(most)), Arc::<Metrics>::default());
+        metrics.audit_dropped(0);
+        let audit = Audit::new(lines.clone(), when_full, Sample::default(), metrics.clone());
+        let lost = move || {
+            let text = metrics.text();
+            let count = text.lines().find_map(|line| line.strip_prefix("tokenry_verifier_audit_dropped_total "));
+            count.unwrap().parse().unwrap()
+        };
+        (audit, lines, lost)
+    }
+
+    fn write(audit: &Audit) -> Option<UnwrittenLine<'_>> {
+        let id = RequestIds::new("p".into()).make();
+        audit.write(&asking("GET", "/", &HeaderMap::new()), &Cause::Missing.into(), &id, Timestamp::UNIX_EPOCH)
     }
 
     #[tokio::test]
     async fn a_line_without_room_is_lost_or_waits_as_it_is_chosen() {
-        let headers = HeaderMap::new();
-        let write = async |audit: &Audit| {
-            let id = RequestIds::new("p".into()).make();
-            audit.write(&asking("GET", "/", &headers), &Cause::Missing.into(), &id, Timestamp::UNIX_EPOCH).await
-        };
-        let lines = Arc::new(LineQueue::holding(0));
-        assert!(!write(&Audit::new(lines.clone(), WhenFull::Drop, Sample::default())).await);
-        let patient = Audit::new(lines.clone(), WhenFull::Block, Sample::default());
-        let mut waiting = std::pin::pin!(write(&patient));
+        let (audit, _, lost) = full(WhenFull::Drop, 0);
+        assert!(write(&audit).is_none() && lost() == 1);
+        let (audit, lines, lost) = full(WhenFull::Block, 0);
+        let mut waiting = std::pin::pin!(write(&audit).unwrap().wait());
         assert!(futures::poll!(&mut waiting).is_pending());
         let closing: Closing = lines.closing();
         assert!(futures::poll!(&mut waiting).is_pending());
         drop(closing);
-        assert!(!waiting.await, "there will be no room");
+        waiting.await;
+        assert_eq!(lost(), 1, "there will be no room");
+    }
+
+    #[tokio::test]
+    async fn a_line_whose_caller_leaves_while_it_waits_is_kept_beyond_the_limit_and_else_counted() {
+        let (audit, lines, lost) = full(WhenFull::Block, 250);
+        assert!(write(&audit).is_none());
+        let leaves = async || {
+            let mut waiting = Box::pin(write(&audit).unwrap().wait());
+            assert!(futures::poll!(&mut waiting).is_pending());
+        };
+        for kept in 2..=3 {
+            leaves().await;
+            assert_eq!((lines.text().lines().count(), lost()), (kept, 0));
+        }
+        leaves().await;
+        assert_eq!((lines.text().lines().count(), lost()), (3, 1), "this room ends, too");
     }
 }

@@ -14,19 +14,25 @@ use http::HeaderMap;
 use tokio::time::sleep;
 
 use super::{
-    Category, Cause, Journal, Origin, Protocol, Requested, StaleAnswers,
+    Category, Cause, Flaw, Journal, Origin, Protocol, Requested, StaleAnswers,
     check::{Verdict, check},
     credential::{self, Credential, Places},
     guard::MISSING,
     index::{Index, InstanceEntry, Key},
     known::Known,
     origin::RequestId,
+    protocol,
     unguarded::unguarded,
 };
 use crate::{
     access::Rules,
     crd::guarding::realm,
-    outside::{Clock, Hearing, crowd::Crowd, latency::Stopwatch, metrics::Metrics},
+    outside::{
+        Clock, Hearing, Reviewer,
+        crowd::Crowd,
+        latency::Stopwatch,
+        metrics::{Metrics, WaitsFor},
+    },
 };
 
 /// The longest time that a request waits for the index to change.
@@ -145,14 +151,12 @@ impl Door {
         let (verdict, challenge) = match self.at_once(asking, watch) {
             Some(decided) => decided,
             // Such requests are rare. In a box of its own, their wait does not enlarge the future of all others.
-            None => {
-                let (verdict, index) = Box::pin(self.patiently(asking)).await;
-                let challenge = self.conclude(&index, asking, &verdict, watch);
-                (verdict, challenge)
-            }
+            None => Box::pin(self.later(asking, watch)).await,
         };
         let request_id = self.journal.request_id(asking);
-        self.journal.write(asking, &verdict, &request_id, self.clock.precise()).await;
+        if let Some(line) = self.journal.write(asking, &verdict, &request_id, self.clock.precise()) {
+            line.wait().await;
+        }
         let answer = Answer { verdict, challenge, protocol: asking.origin.protocol, request_id };
         if let Some(span) = span {
             self.journal.end(span, asking, &answer);
@@ -169,6 +173,22 @@ impl Door {
             let challenge = self.conclude(&index, asking, &verdict, watch);
             (verdict, challenge)
         })
+    }
+
+    /// The decision on a credential that may be newer than the index.
+    async fn later(&self, asking: &Asking<'_>, watch: Stopwatch) -> (Verdict, Option<Challenge>) {
+        let mut waiting = Waiting { door: self, asking, watch, is_over: false };
+        let (verdict, index) = self.patiently(asking).await;
+        waiting.is_over = true;
+        let challenge = self.conclude(&index, asking, &verdict, watch);
+        (verdict, challenge)
+    }
+
+    /// Counts a question whose caller left while it waited, and writes it to the audit log.
+    fn abandon(&self, asking: &Asking<'_>, watch: Stopwatch) {
+        let (verdict, request_id) = (Cause::from(Flaw::CallerLeft).into(), self.journal.request_id(asking));
+        self.conclude(&self.known.index(), asking, &verdict, watch);
+        drop(self.journal.write(asking, &verdict, &request_id, self.clock.precise()));
     }
 
     /// Notes the use of a token, and counts the decision. Returns the challenge of a refusal.
@@ -225,13 +245,15 @@ impl Door {
         self.stale_answers == StaleAnswers::Refuse && self.hearing.stale().is_some()
     }
 
-    /// Sets the metrics of the index, and of the requests that wait for it to change. Verdicts for Instances that do
-    /// not exist any more are forgotten.
-    pub fn measure(&self, metrics: &Metrics) {
+    /// Sets the metrics of the index, and of the requests that wait. `reviewer` reviews callers, if any are reviewed.
+    /// Verdicts for Instances that do not exist any more are forgotten.
+    pub fn measure(&self, metrics: &Metrics, reviewer: Option<&Reviewer>) {
         let index = self.known.index();
         index.sizes().into_iter().for_each(|(kind, count, digest)| metrics.objects(kind, count, digest));
         self.journal.tidy(&index);
-        metrics.waiting(self.waiting.taken());
+        metrics.waiting(WaitsFor::News, self.waiting.taken());
+        metrics.waiting(WaitsFor::Body, protocol::bodies());
+        metrics.waiting(WaitsFor::Review, reviewer.map_or(0, Reviewer::waiting));
     }
 
     /// Sets the result of the last test of the admission policies. True: this verifier cannot write records.
@@ -310,6 +332,23 @@ impl Door {
     }
 }
 
+/// A question that waits. Its future is dropped if its caller leaves meanwhile.
+struct Waiting<'a> {
+    door: &'a Door,
+    asking: &'a Asking<'a>,
+    watch: Stopwatch,
+    /// True once the wait is over.
+    is_over: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.door.abandon(self.asking, self.watch);
+        }
+    }
+}
+
 #[cfg(test)]
 impl Door {
     pub(crate) fn known(&self) -> &Known {
@@ -344,7 +383,7 @@ mod tests {
         token::format,
         verifier::{
             Audit, Sample, WhenFull,
-            fixture::{door, eem, origin, teach, teach_of, value, waiting_for},
+            fixture::{audited, door, eem, origin, teach, teach_of, value, verdicts, waiting_for},
             usage::Usage,
         },
     };
@@ -386,6 +425,26 @@ mod tests {
         let challenge = door.conclude(&index, &asking, &verdict, Stopwatch::start()).unwrap();
         assert_eq!((verdict.cause, challenge.instance), (Cause::Unknown, None));
         assert!(door.metrics().text().contains(r#"verdicts_total{instance="",protocol="forward-auth","#));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_whose_caller_leaves_while_it_waits_is_counted_and_has_its_audit_line() {
+        let (door, lines) = audited();
+        teach(&door, &value());
+        let other = format::assemble("tkn", &"j".repeat(16), &"s".repeat(43));
+        let headers = presenting(other.expose());
+        let mut asked = Box::pin(cause(&door, &headers));
+        assert!(futures::poll!(&mut asked).is_pending());
+        assert_eq!((door.waiting.taken(), lines.text().lines().count()), (1, 0));
+        drop(asked);
+        assert_eq!(door.waiting.taken(), 0);
+        verdicts(&door, "forward-auth", &[("499", "CallerLeft", 1)]);
+        let text = lines.text();
+        assert!(text.lines().count() == 1 && text.contains(r#""reason":"CallerLeft","instance":"a/eem""#), "{text}");
+        // A wait that ends is counted once, by its verdict.
+        assert_eq!(cause(&door, &headers).await, Cause::Unknown);
+        verdicts(&door, "forward-auth", &[("401", "Unknown", 1), ("499", "CallerLeft", 1)]);
+        assert_eq!(lines.text().lines().count(), 2);
     }
 
     #[tokio::test(start_paused = true)]
@@ -696,7 +755,7 @@ mod tests {
         let (clock, hearing) = (Arc::new(SystemClock), Hearing::default());
         let journal = Journal::new(
             metrics.clone(),
-            Some(Audit::new(lines.clone(), WhenFull::Drop, Sample::default())),
+            Some(Audit::new(lines.clone(), WhenFull::Drop, Sample::default(), metrics.clone())),
             "p".into(),
         );
         let door = Door::new(known, clock, journal, hearing, StaleAnswers::default());

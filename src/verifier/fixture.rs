@@ -22,19 +22,26 @@ use crate::{
 
 /// A door that waits for the first list of these kinds.
 pub(crate) fn waiting_for(kinds: &[&str], hearing: Hearing, stale_answers: StaleAnswers) -> Door {
-    writing(None, kinds, hearing, stale_answers)
+    writing(|_| None, kinds, hearing, stale_answers)
 }
 
 /// A door that has read everything, and its audit lines.
 pub(crate) fn audited() -> (Arc<Door>, Arc<LineQueue>) {
     let lines = Arc::new(LineQueue::default());
-    let audit = Audit::new(lines.clone(), WhenFull::Drop, Sample::default());
-    (Arc::new(writing(Some(audit), &[], Hearing::default(), StaleAnswers::default())), lines)
+    let audit = |metrics| Audit::new(lines.clone(), WhenFull::Drop, Sample::default(), metrics);
+    let door = writing(|metrics| Some(audit(metrics)), &[], Hearing::default(), StaleAnswers::default());
+    (Arc::new(door), lines)
 }
 
-fn writing(audit: Option<Audit>, kinds: &[&str], hearing: Hearing, stale_answers: StaleAnswers) -> Door {
+fn writing(
+    audit: impl FnOnce(Arc<Metrics>) -> Option<Audit>,
+    kinds: &[&str],
+    hearing: Hearing,
+    stale_answers: StaleAnswers,
+) -> Door {
     let kinds = kinds.iter().map(|&kind| kind.to_owned()).collect::<BTreeSet<_>>();
     let metrics = Arc::<Metrics>::default();
+    let audit = audit(metrics.clone());
     let known = Arc::new(Known::new(kinds, Usage::new().0, metrics.clone()));
     Door::new(known, Arc::new(SystemClock), Journal::new(metrics, audit, "p".into()), hearing, stale_answers)
 }

@@ -28,6 +28,10 @@ pub enum Flaw {
     ReviewFailed,
     /// The verifier runs without `--introspection`.
     IntrospectionOff,
+    /// No protocol has the path of the question. A guard with a mistyped path refuses everybody.
+    PathUnknown,
+    /// The caller, or its proxy, closed the connection before the answer.
+    CallerLeft,
 }
 
 impl Flaw {
@@ -37,10 +41,13 @@ impl Flaw {
             Self::Unreadable | Self::CallerUnclear => 400,
             Self::CallerMissing | Self::CallerUnproven => 401,
             Self::CallerForbidden => 403,
+            Self::PathUnknown => 404,
             Self::MethodUnsupported => 405,
             Self::TooSlow => 408,
             Self::TooLong => 413,
             Self::TypeUnsupported => 415,
+            // No standard has a code for this one. Other programs write this code into their logs, too.
+            Self::CallerLeft => 499,
             Self::IntrospectionOff => 501,
             Self::ReviewFailed => 503,
         }
@@ -60,6 +67,8 @@ impl Flaw {
             Self::CallerForbidden => "CallerForbidden",
             Self::ReviewFailed => "ReviewFailed",
             Self::IntrospectionOff => "IntrospectionOff",
+            Self::PathUnknown => "PathUnknown",
+            Self::CallerLeft => "CallerLeft",
         }
     }
 
@@ -67,7 +76,7 @@ impl Flaw {
     /// credential gets none.
     pub fn error(self) -> Option<&'static str> {
         match self {
-            Self::CallerMissing => None,
+            Self::CallerMissing | Self::CallerLeft => None,
             Self::CallerUnproven => Some("invalid_token"),
             Self::CallerForbidden => Some("insufficient_scope"),
             Self::ReviewFailed => Some("temporarily_unavailable"),
@@ -77,6 +86,7 @@ impl Flaw {
             | Self::TooSlow
             | Self::TooLong
             | Self::TypeUnsupported
+            | Self::PathUnknown
             | Self::CallerUnclear => Some("invalid_request"),
         }
     }
@@ -91,7 +101,9 @@ impl Flaw {
             | Self::TooLong
             | Self::TypeUnsupported
             | Self::ReviewFailed
-            | Self::IntrospectionOff => false,
+            | Self::IntrospectionOff
+            | Self::PathUnknown
+            | Self::CallerLeft => false,
         }
     }
 
@@ -103,9 +115,11 @@ impl Flaw {
             Self::TooSlow => "the message did not arrive within 5 seconds; send it at once",
             Self::TooLong => match protocol {
                 Protocol::ExtAuthz => "the message is longer than 256 KiB; send fewer or shorter headers",
-                Protocol::ForwardAuth | Protocol::IngressNginx | Protocol::TokenReview | Protocol::Introspection => {
-                    "the body is longer than 64 KiB; send a token alone"
-                }
+                Protocol::ForwardAuth
+                | Protocol::IngressNginx
+                | Protocol::TokenReview
+                | Protocol::Introspection
+                | Protocol::Unknown => "the body is longer than 64 KiB; send a token alone",
             },
             Self::TypeUnsupported => typed(protocol),
             Self::CallerMissing | Self::CallerUnproven => {
@@ -119,6 +133,11 @@ impl Flaw {
             Self::IntrospectionOff => {
                 "the verifier runs without --introspection; set verifier.introspection.enabled=true of the chart"
             }
+            Self::PathUnknown => {
+                "the verifier has no such path; ask at /v1/instances/NAMESPACE/INSTANCE/authorize, or at another path \
+                 of the documentation"
+            }
+            Self::CallerLeft => "the caller left before the answer",
         }
     }
 }
@@ -132,7 +151,7 @@ fn readable(protocol: Protocol) -> &'static str {
              --authentication-token-webhook-version"
         }
         Protocol::Introspection => "the form has to name one token",
-        Protocol::ForwardAuth | Protocol::IngressNginx => "the request has to be one of HTTP",
+        Protocol::ForwardAuth | Protocol::IngressNginx | Protocol::Unknown => "the request has to be one of HTTP",
     }
 }
 
@@ -142,6 +161,6 @@ fn typed(protocol: Protocol) -> &'static str {
         Protocol::ExtAuthz => "ask by gRPC, with the media type application/grpc",
         Protocol::TokenReview => "send the body with the media type application/json alone",
         Protocol::Introspection => "send the body with the media type application/x-www-form-urlencoded alone",
-        Protocol::ForwardAuth | Protocol::IngressNginx => "send no body",
+        Protocol::ForwardAuth | Protocol::IngressNginx | Protocol::Unknown => "send no body",
     }
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     Answer, Asking, Cause, RequestId, Verdict,
-    audit::Audit,
+    audit::{Audit, UnwrittenLine},
     index::{Index, Key},
     origin::RequestIds,
     tally::Tallies,
@@ -84,12 +84,17 @@ impl Journal {
         self.tallies.retain(|key| index.instance(key).is_some());
     }
 
-    /// Writes a decision to the audit log, if there is one. This waits for room if the log is to lose no line.
-    pub(crate) async fn write(&self, asking: &Asking<'_>, verdict: &Verdict, id: &RequestId, now: Timestamp) {
-        let Some(audit) = self.audit.as_ref().filter(|_| verdict.cause != Cause::Probe) else { return };
-        if !audit.write(asking, verdict, id, now).await {
-            self.metrics.audit_dropped(1);
-        }
+    /// Writes a decision to the audit log, if there is one. Returns a line that has to wait for room, because the log is
+    /// to lose none.
+    pub(crate) fn write(
+        &self,
+        asking: &Asking<'_>,
+        verdict: &Verdict,
+        id: &RequestId,
+        now: Timestamp,
+    ) -> Option<UnwrittenLine<'_>> {
+        let audit = self.audit.as_ref().filter(|_| verdict.cause != Cause::Probe)?;
+        audit.write(asking, verdict, id, now)
     }
 
     /// The metrics that the journal counts in.

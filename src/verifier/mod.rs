@@ -196,8 +196,8 @@ pub async fn run(clients: Clients, clock: Arc<dyn Clock>, options: Options) -> i
         let certified = move || tls.as_ref().map_or(Ok(()), Tls::missing);
         move || door.ready().and_then(|()| certified()).and_then(|()| peers.none_hears_more())
     };
-    let measured = door.clone();
-    metrics.reads(move |metrics| measured.measure(metrics));
+    let (measured, reviewed) = (door.clone(), reviewer.clone());
+    metrics.reads(move |metrics| measured.measure(metrics, reviewed.as_deref()));
     let scrapes = scrapes::open(options.secure_metrics, (metrics, hearing.clone()), &client, &mut tasks, &stop)?;
     if let Some(at) = options.probes {
         let router = probes::probes(ready.clone(), pulse.clone()).merge(scrapes).merge(peers::router(hearing));

@@ -3,7 +3,10 @@
 use std::{
     borrow::Cow,
     net::{IpAddr, SocketAddr},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::AsHeaderName};
@@ -31,6 +34,8 @@ pub struct Origin {
     pub request_id: Option<RequestId>,
     /// The trace of the request. `None`: there is none.
     pub trace: Option<TraceParent>,
+    /// The user of Kubernetes that asks, as its review names it. `None`: the protocol has no review, or nobody is named.
+    pub caller: Option<Arc<str>>,
 }
 
 impl Origin {
@@ -48,7 +53,7 @@ impl Origin {
         let request_id = single(headers, REQUEST_ID).and_then(RequestId::taken);
         let trace = single(headers, TRACEPARENT).and_then(|value| TraceParent::of(value.as_bytes()));
         let source = source.map(|address| address.to_canonical());
-        Self { protocol, source, request_id, trace }
+        Self { protocol, source, request_id, trace, caller: None }
     }
 }
 

@@ -18,6 +18,7 @@ use opentelemetry_proto::tonic::{
     common::v1::{KeyValue, any_value::Value as Any},
 };
 use serde_json::{Value, json};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tonic::transport::server::TcpIncoming;
 
 use crate::harness::{World, process::with_token};
@@ -91,6 +92,33 @@ impl Program {
     }
 }
 
+#[tokio::test]
+async fn a_caller_that_hangs_up_while_it_waits_has_a_line() {
+    let (world, _) = with_token("hung-up").await;
+    let verifier = Program::start(&world, &[], &[]).await;
+    let unknown = tokenry::token::format::assemble("tkn", &"j".repeat(16), &"s".repeat(43));
+    let question = format!(
+        "GET /v1/instances/{}/eem/authorize HTTP/1.1\r\nHost: x\r\nX-Forwarded-Method: GET\r\n\
+         X-Forwarded-Uri: /left\r\nApi-Token: {}\r\n\r\n",
+        world.namespace,
+        unknown.expose()
+    );
+    let last = Mutex::new(None);
+    let left = async || {
+        let mut caller = TcpStream::connect(verifier.address).await.ok()?;
+        caller.write_all(question.as_bytes()).await.ok()?;
+        // The caller of the last look hangs up. Its question waits for a second.
+        drop(last.lock().unwrap().replace(caller));
+        let (_, metrics) = verifier.get("/metrics").await?;
+        metrics.contains(r#"protocol="forward-auth",status="499",reason="CallerLeft"} "#).then_some(())
+    };
+    world.eventually("a question that was left is counted", left).await;
+    let lines = verifier.stop(&world).await;
+    let line = lines.iter().find(|line| line["reason"] == "CallerLeft").unwrap();
+    assert_eq!((&line["status"], &line["path"]), (&json!(499), &json!("/left")));
+    assert_eq!(line["instance"], format!("{}/eem", world.namespace));
+}
+
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 #[tokio::test]
@@ -123,7 +151,9 @@ async fn each_decision_is_one_line_on_standard_output_whatever_the_log_level() {
         r#"verdicts_total{instance="",protocol="forward-auth",status="401",reason="Malformed"} 1"#.into(),
         r#"duration_seconds_count{protocol="forward-auth"} 4"#.into(),
         r#"objects{kind="instances"} 1"#.into(),
-        "waiting{} 0".into(),
+        r#"waiting{waits_for="news"} 0"#.into(),
+        r#"waiting{waits_for="body"} 0"#.into(),
+        r#"waiting{waits_for="review"} 0"#.into(),
         "audit_dropped_total 0".into(),
     ] {
         assert!(metrics.contains(&format!("tokenry_verifier_{line}\n")), "{line} is missing from\n{metrics}");

@@ -77,10 +77,20 @@ impl LineQueue {
 
     /// Queues a line. False if there is no room, or if the queue is closed: the line is then lost.
     pub fn push(&self, line: &[u8]) -> bool {
+        self.push_within(line, self.most)
+    }
+
+    /// The same for the line of a caller that left, so it cannot wait. Such lines have as much room again.
+    pub fn push_beyond(&self, line: &[u8]) -> bool {
+        self.push_within(line, self.most * 2)
+    }
+
+    /// Queues a line if all lines together then have at most `most` bytes.
+    fn push_within(&self, line: &[u8], most: usize) -> bool {
         let mut queue = self.queue();
         let (before, enough) = (queue.bytes.len(), ENOUGH.min(self.most / 2));
         let after = before + line.len();
-        if self.closed.is_cancelled() || after > self.most {
+        if self.closed.is_cancelled() || after > most {
             return false;
         }
         queue.bytes.extend_from_slice(line);

@@ -33,7 +33,8 @@ const HEARD: &str = "Seconds since the API server last reported on a kind, even 
 const DECISIONS: &str = "Decisions of passes, by the reason in the conditions of the object";
 const WRITES: &str = "Writes to the API server, by their verb and by how they were answered";
 const LEADS: &str = "1 if this operator leads, 0 if another one may lead, by the name of the Lease";
-const DURATIONS: &str = "Time from the question to the verdict, with the wait for news of a token that may be too new";
+const DURATIONS: &str = "Time from the whole question to the verdict, with the wait for news of a token that may be too new. \
+     The time to read a body or to review a caller is not in it";
 const CERTIFICATE: &str = "End of the certificate that the HTTPS port of the verifier presents, in Unix time";
 const AUTHORITY: &str =
     "End of the authority by which the operator signs the certificate of the verifier, in Unix time";
@@ -49,8 +50,11 @@ const SPANS_DROPPED: &str =
     "Spans of traces that were lost, because too many waited, or because the collector refused them";
 const UNREAD_POLICIES: &str = "AccessPolicies that cannot be read and may deny anything, so the Instances of their namespaces permit \
      nothing; usual: 0";
-const REFUSED: &str = "Connections that were closed before their first request, by reason: no place was free (`Crowded`), or \
-     TLS failed (`Handshake`)";
+const REFUSED: &str = "Connections that the server itself closed, by reason: no place was free (`Crowded`), TLS failed (`Handshake`), or \
+     a head of HTTP/1.1 was refused (`Unreadable`)";
+const WAITING: &str = "Requests that wait: for news of a token that may be too new (`news`), for their body (`body`), or for the review of \
+     their caller (`review`). At most 256 wait for each, and for the bodies of each protocol. 64 may wait for news of one Instance, 64 \
+     for the bodies of one address, and 16 for the reviews of one address";
 
 const LATE_WRITES: &str = "Writes of an operator that did not lead any more. It held them back (`deadline`), the API server refused them \
      as outdated (`precondition`), or they succeeded (`nothing`). Usual: 0";
@@ -78,6 +82,32 @@ struct JudgedLabels {
     protocol: &'static str,
     status: u16,
     reason: &'static str,
+}
+
+/// The reason why a request waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitsFor {
+    /// News of a token that may be too new.
+    News,
+    /// The rest of its body.
+    Body,
+    /// The review of its caller.
+    Review,
+}
+
+impl WaitsFor {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::News => "news",
+            Self::Body => "body",
+            Self::Review => "review",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WaitingLabels {
+    waits_for: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -154,7 +184,7 @@ pub struct Metrics {
     probes: Family<Unlabelled, Counter>,
     objects: Family<KindLabels, Gauge>,
     digests: Family<KindLabels, Gauge>,
-    waiting: Family<Unlabelled, Gauge>,
+    waiting: Family<WaitingLabels, Gauge>,
     audit_dropped: Family<Unlabelled, Counter>,
     spans_dropped: Family<Unlabelled, Counter>,
     ambiguous: Family<Unlabelled, Gauge>,
@@ -219,11 +249,7 @@ impl Default for Metrics {
                 "tokenry_verifier_objects_digest",
                 "A number that is the same in verifiers that know the same versions of all objects, by kind",
             ),
-            waiting: told(
-                all,
-                "tokenry_verifier_waiting",
-                "Requests that wait for news of a token that may be too new; at most 256, and 64 for each Instance",
-            ),
+            waiting: told(all, "tokenry_verifier_waiting", WAITING),
             audit_dropped: told(all, "tokenry_verifier_audit_dropped", AUDIT_DROPPED),
             spans_dropped: told(all, "tokenry_spans_dropped", SPANS_DROPPED),
             ambiguous: told(
@@ -348,9 +374,10 @@ impl Metrics {
         self.objects.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// Sets the number of requests that wait for news.
-    pub fn waiting(&self, count: usize) {
-        self.waiting.get_or_create(&[]).set(i64::try_from(count).unwrap_or(i64::MAX));
+    /// Sets the number of requests that wait.
+    pub fn waiting(&self, waits: WaitsFor, count: usize) {
+        let labels = WaitingLabels { waits_for: waits.as_str() };
+        self.waiting.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Sets the number of open connections.
@@ -434,7 +461,7 @@ mod tests {
         metrics.late_write(StoppedBy::Deadline);
         metrics.late_write(StoppedBy::Precondition);
         metrics.spans_dropped(2);
-        metrics.reads(|metrics| metrics.waiting(5));
+        metrics.reads(|metrics| metrics.waiting(WaitsFor::News, 5));
         metrics.connections(7);
         metrics.certificate(Timestamp::from_second(1_800_000_000).unwrap());
         metrics.authority(Timestamp::from_second(1_900_000_000).unwrap());
@@ -471,7 +498,7 @@ mod tests {
             r#"tokenry_late_writes_total{stopped_by="deadline"} 1"#,
             r#"tokenry_late_writes_total{stopped_by="precondition"} 1"#,
             "tokenry_spans_dropped_total 2",
-            "tokenry_verifier_waiting 5",
+            r#"tokenry_verifier_waiting{waits_for="news"} 5"#,
             "tokenry_connections 7",
             "tokenry_verifier_certificate_expiration_timestamp_seconds 1800000000",
             "tokenry_certificate_authority_expiration_timestamp_seconds 1900000000",

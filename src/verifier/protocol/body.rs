@@ -60,7 +60,7 @@ async fn gathered(body: Body, most: usize) -> Result<Bytes, Flaw> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::places::{EACH, limit};
+    use super::super::places::{EACH, limit, reading};
     use super::*;
     use axum::{Router, routing::any};
     use futures::stream;
@@ -94,6 +94,7 @@ mod tests {
         let slow = futures::future::join_all((0..EACH).map(|_| sent(&router, &json, slow())));
         let next = async {
             tokio::task::yield_now().await;
+            assert!(reading() >= EACH, "they are counted, perhaps with those of other tests");
             sent(&router, &json, Body::from("x")).await
         };
         let (slow, next) = tokio::join!(slow, next);

@@ -1,5 +1,7 @@
 //! The messages of token introspection (RFC 7662), and the caller that asks.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, header::AUTHORIZATION};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -7,7 +9,8 @@ use zeroize::Zeroizing;
 use super::review::audience;
 use crate::{
     crd::GROUP,
-    verifier::{Flaw, Identity, index::Key, origin::single},
+    outside::{Permit, reviewer::Unreviewed},
+    verifier::{Cause, Flaw, Identity, index::Key, origin::single},
 };
 
 /// The Kubernetes token of the caller: the only bearer credential in the only `Authorization` header.
@@ -26,6 +29,22 @@ pub(crate) fn caller(headers: &HeaderMap) -> Result<&str, Flaw> {
     }
     let token = token.trim_matches(' ');
     if token.is_empty() || token.contains([' ', ',']) { Err(Flaw::CallerUnclear) } else { Ok(token) }
+}
+
+/// Checks that the review of a caller permits its question. `caller` becomes the name that the review gives it.
+///
+/// # Errors
+/// The caller lacks the right or is nobody, or was not reviewed.
+pub(crate) fn permitted(review: Result<Permit, Unreviewed>, caller: &mut Option<Arc<str>>) -> Result<(), Cause> {
+    let (name, permitted) = match review {
+        Ok(Permit::Granted(name)) => (Some(name), Ok(())),
+        Ok(Permit::Lacking(name)) => (Some(name), Err(Flaw::CallerForbidden.into())),
+        Ok(Permit::Unproven) => (None, Err(Flaw::CallerUnproven.into())),
+        Err(Unreviewed::Crowded) => (None, Err(Cause::Crowded)),
+        Err(Unreviewed::Failed(_)) => (None, Err(Flaw::ReviewFailed.into())),
+    };
+    *caller = name;
+    permitted
 }
 
 /// The token that a form asks about. `None` if the form names no token or more than one. `token_type_hint` and all

@@ -1,6 +1,6 @@
 //! Token introspection (RFC 7662), for callers that prove themselves by a Kubernetes token.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::{Router, response::IntoResponse, response::Response, routing::any};
@@ -8,7 +8,7 @@ use http::{Method, header::CONTENT_TYPE};
 
 use super::super::{Asking, Category, Cause, Credential, Flaw, Origin, index::Key};
 use super::{Door, Protocol, body, forward_auth::told, introspected, places, proxied};
-use crate::outside::{Permit, Reviewer, reviewer::Unreviewed, server::PeerAddress};
+use crate::outside::{Reviewer, server::PeerAddress};
 
 const FORM: &str = "application/x-www-form-urlencoded";
 const JSON: [(http::HeaderName, &str); 1] = [(CONTENT_TYPE, "application/json")];
@@ -25,9 +25,9 @@ pub(crate) fn router(door: Arc<Door>, reviewer: Option<Arc<Reviewer>>) -> Router
 async fn introspect(State((door, reviewer)): State<ReviewDesk>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let (instance, _) = proxied::target(&parts.uri);
-    let origin = Origin::of(Protocol::Introspection, &parts.headers, PeerAddress::of(&parts.extensions));
+    let mut origin = Origin::of(Protocol::Introspection, &parts.headers, PeerAddress::of(&parts.extensions));
     let request = Request::from_parts(parts, body);
-    let credential = presented(reviewer.as_deref(), origin.source, &instance, request).await;
+    let credential = presented(reviewer.as_deref(), &mut origin, &instance, request).await;
     let asking = Asking { origin, instance, credential, request: None };
     let answer = door.ask(&asking).await;
     let identity = match answer.verdict().cause.category() {
@@ -38,10 +38,10 @@ async fn introspect(State((door, reviewer)): State<ReviewDesk>, request: Request
     (proxied::head(&answer), JSON, introspected::told(&asking.instance, identity).to_string()).into_response()
 }
 
-/// The token that a caller with the right asks about.
+/// The token that a caller with the right asks about. The origin then names that caller, and one without the right.
 async fn presented(
     reviewer: Option<&Reviewer>,
-    from: Option<IpAddr>,
+    origin: &mut Origin,
     instance: &Key,
     request: Request,
 ) -> Result<Credential<'static>, Cause> {
@@ -50,13 +50,8 @@ async fn presented(
     }
     let reviewer = reviewer.ok_or(Flaw::IntrospectionOff)?;
     let caller = introspected::caller(request.headers())?;
-    match reviewer.permit(from, caller, (&instance.namespace, &instance.name)).await {
-        Ok(Permit::Granted) => {}
-        Ok(Permit::Lacking) => return Err(Flaw::CallerForbidden.into()),
-        Ok(Permit::Unproven) => return Err(Flaw::CallerUnproven.into()),
-        Err(Unreviewed::Crowded) => return Err(Cause::Crowded),
-        Err(Unreviewed::Failed(_)) => return Err(Flaw::ReviewFailed.into()),
-    }
+    let review = reviewer.permit(origin.source, caller, (&instance.namespace, &instance.name)).await;
+    introspected::permitted(review, &mut origin.caller)?;
     let form = body::read(request, FORM).await?;
     Ok(Credential::Decoded(introspected::token(&form).ok_or(Flaw::Unreadable)?))
 }
@@ -68,7 +63,7 @@ mod tests {
         outside::{Hearing, reviewer::tests::Server},
         verifier::{
             StaleAnswers,
-            fixture::{door, teach, teach_of, value, verdicts, waiting_for},
+            fixture::{audited, door, teach, teach_of, value, verdicts, waiting_for},
         },
     };
     use axum::body::{Body, to_bytes};
@@ -170,6 +165,27 @@ mod tests {
             ("503", "ReviewFailed", 1),
         ];
         verdicts(&door, "introspection", &counted);
+    }
+
+    #[tokio::test]
+    async fn the_audit_log_names_the_caller_that_was_reviewed_whatever_it_was_told() {
+        let ((door, lines), server) = (audited(), Server::granting());
+        teach(&door, &value());
+        let form = format!("token={}", value());
+        let ask = async |body: &str| {
+            // Each reviewer forgets the reviews of the one before.
+            sent(router(door.clone(), Some(Arc::new(Server::reviewer(&server)))), asking(), body).await.0
+        };
+        let told = || serde_json::from_str::<Value>(lines.text().lines().last().unwrap()).unwrap();
+        assert_eq!((ask(&form).await, &told()["caller"]), (200, &json!("ci")));
+        assert_eq!(told()["token"], "a/x");
+        assert_eq!((ask("").await, &told()["caller"], &told()["reason"]), (400, &json!("ci"), &json!("Unreadable")));
+        server.lock().unwrap().access = json!({"allowed": false});
+        let forbidden = json!("CallerForbidden");
+        assert_eq!((ask(&form).await, &told()["caller"], &told()["reason"]), (403, &json!("ci"), &forbidden));
+        server.lock().unwrap().token = json!({"authenticated": false});
+        assert_eq!((ask(&form).await, told().get("caller")), (401, None));
+        assert!(!lines.text().contains("kubernetes"), "the token of a caller is in no line");
     }
 
     #[tokio::test]

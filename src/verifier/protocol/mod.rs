@@ -12,6 +12,7 @@ mod places;
 pub(crate) mod proxied;
 mod review;
 mod token_review;
+mod unknown;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ use super::Door;
 use crate::outside::Reviewer;
 
 pub(crate) use front::Front;
+pub(super) use places::reading as bodies;
 
 /// The headers in which proxies name the address of their caller.
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -40,6 +42,8 @@ pub enum Protocol {
     TokenReview,
     /// Token introspection of OAuth 2.0 (RFC 7662).
     Introspection,
+    /// None of them: no protocol has the path.
+    Unknown,
 }
 
 impl Protocol {
@@ -51,6 +55,7 @@ impl Protocol {
             Self::IngressNginx => "ingress-nginx",
             Self::TokenReview => "token-review",
             Self::Introspection => "introspection",
+            Self::Unknown => "unknown",
         }
     }
 
@@ -60,16 +65,18 @@ impl Protocol {
             Self::ExtAuthz => None,
             Self::ForwardAuth => Some(FORWARDED_FOR),
             Self::IngressNginx => Some(REAL_IP),
-            Self::TokenReview | Self::Introspection => None,
+            Self::TokenReview | Self::Introspection | Self::Unknown => None,
         }
     }
 }
 
-/// The routes of all protocols. `reviewer` reviews the callers of introspection. `None`: introspection is off.
+/// The routes of all protocols, and the refusal at each other path. `reviewer` reviews the callers of introspection.
+/// `None`: introspection is off.
 pub(crate) fn router(door: Arc<Door>, reviewer: Option<Arc<Reviewer>>) -> Router {
     forward_auth::router(door.clone())
         .merge(ingress_nginx::router(door.clone()))
         .merge(token_review::router(door.clone()))
         .merge(ext_authz::router(door.clone()))
-        .merge(introspection::router(door, reviewer))
+        .merge(introspection::router(door.clone(), reviewer))
+        .merge(unknown::router(door))
 }

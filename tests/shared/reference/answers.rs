@@ -49,7 +49,7 @@ const CAUSES: [Cause; 31] = [
 ];
 
 /// Every flaw of a question.
-const FLAWS: [Flaw; 11] = [
+const FLAWS: [Flaw; 13] = [
     Flaw::Unreadable,
     Flaw::MethodUnsupported,
     Flaw::TooSlow,
@@ -61,6 +61,8 @@ const FLAWS: [Flaw; 11] = [
     Flaw::CallerForbidden,
     Flaw::ReviewFailed,
     Flaw::IntrospectionOff,
+    Flaw::PathUnknown,
+    Flaw::CallerLeft,
 ];
 
 /// Every ground that a valid token is refused for.

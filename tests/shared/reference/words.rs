@@ -8,7 +8,7 @@ use tokenry::{
     outside::{
         Verb,
         events::Note,
-        metrics::{Metrics, PassEnd, StoppedBy},
+        metrics::{Metrics, PassEnd, StoppedBy, WaitsFor},
         store::{Gist, NamedGist},
     },
 };
@@ -123,7 +123,7 @@ fn sampled() -> Metrics {
     metrics.late_write(StoppedBy::Deadline);
     metrics.spans_dropped(0);
     metrics.objects("apitokens".into(), 1, 1);
-    metrics.waiting(0);
+    metrics.waiting(WaitsFor::News, 0);
     metrics.connections(1);
     metrics.certificate(jiff::Timestamp::UNIX_EPOCH);
     metrics.authority(jiff::Timestamp::UNIX_EPOCH);
