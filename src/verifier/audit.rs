@@ -287,7 +287,7 @@ mod tests {
         outside::traces::TraceParent,
         token::format,
         verifier::{
-            Cause, Identity, Origin, Protocol, Requested,
+            Cause, Identity, Origin, Presented, Protocol, Requested,
             fixture::{eem, origin},
             origin::RequestIds,
         },
@@ -353,7 +353,7 @@ mod tests {
 
     fn asking<'a>(method: &'a str, target: &'a str, headers: &'a HeaderMap) -> Asking<'a> {
         let request = Some(Requested { method: Some(method), target: Some(target), headers });
-        Asking { origin: origin(), instance: eem(), credential: Err(Cause::Missing), request }
+        Asking { origin: origin(), instance: eem(), credential: Presented::Given(Err(Cause::Missing)), request }
     }
 
     #[test]
@@ -397,7 +397,12 @@ mod tests {
 
     #[test]
     fn what_has_no_value_is_left_out() {
-        let nothing = Asking { origin: origin(), instance: eem(), credential: Err(Cause::Missing), request: None };
+        let nothing = Asking {
+            origin: origin(),
+            instance: eem(),
+            credential: Presented::Given(Err(Cause::Missing)),
+            request: None,
+        };
         let text = line(&nothing, &Cause::Missing.into(), "2026-11-29T14:45:37Z");
         let expected = r#"{"log":"audit","time":"2026-11-29T14:45:37.000Z","status":401,"reason":"Missing","#
             .to_owned()
@@ -494,7 +499,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_line_whose_caller_leaves_while_it_waits_is_kept_beyond_the_limit_and_else_counted() {
-        let (audit, lines, lost) = full(WhenFull::Block, 250);
+        let (audit, lines, lost) = full(WhenFull::Block, 270);
         assert!(write(&audit).is_none());
         let leaves = async || {
             let mut waiting = Box::pin(write(&audit).unwrap().wait());

@@ -10,7 +10,6 @@ use std::{
 };
 
 use arc_swap::Guard;
-use http::HeaderMap;
 use tokio::time::sleep;
 
 use super::{
@@ -49,11 +48,19 @@ pub struct Asking<'a> {
     pub origin: Origin,
     /// The Instance that receives the request.
     pub instance: Key,
-    /// The presented credential, or the reason why there is none to check. That is also the flaw of a question that
-    /// nobody can answer.
-    pub credential: Result<Credential<'a>, Cause>,
+    /// The credential.
+    pub credential: Presented<'a>,
     /// The request to authorize. `None`: the door only checks the credential, and finds the token that it belongs to.
     pub request: Option<Requested<'a>>,
+}
+
+/// The credential of a question.
+pub enum Presented<'a> {
+    /// The one in the headers of the request, at the places that the Instance names. An unknown Instance has the
+    /// default places. The door looks for it by the index by which it judges.
+    InHeaders,
+    /// This one, or the reason why there is none to check. That is also the flaw of a question that nobody can answer.
+    Given(Result<Credential<'a>, Cause>),
 }
 
 /// An answer, independent of the protocol. Only [`Door::ask`] creates answers.
@@ -167,8 +174,7 @@ impl Door {
     /// The decision by the index as it is now. `None`: the credential may be newer than the index.
     fn at_once(&self, asking: &Asking<'_>, watch: Stopwatch) -> Option<(Verdict, Option<Challenge>)> {
         let index = self.known.index();
-        let verdict = self.verdict(&index, asking);
-        let waits = verdict.cause.may_be_news() && asking.credential.is_ok();
+        let (verdict, waits) = self.verdict(&index, asking);
         (!waits).then(|| {
             let challenge = self.conclude(&index, asking, &verdict, watch);
             (verdict, challenge)
@@ -186,7 +192,8 @@ impl Door {
 
     /// Counts a question whose caller left while it waited, and writes it to the audit log.
     fn abandon(&self, asking: &Asking<'_>, watch: Stopwatch) {
-        let (verdict, request_id) = (Cause::from(Flaw::CallerLeft).into(), self.journal.request_id(asking));
+        let verdict = Verdict::from(Cause::from(Flaw::CallerLeft));
+        let request_id = self.journal.request_id(asking);
         self.conclude(&self.known.index(), asking, &verdict, watch);
         drop(self.journal.write(asking, &verdict, &request_id, self.clock.precise()));
     }
@@ -203,15 +210,6 @@ impl Door {
             schemes: self.places(entry).schemes(),
             instance: entry.map(|_| asking.instance.clone()),
         })
-    }
-
-    /// The credential in `headers`, at the places that the Instance names. An unknown Instance has the default places.
-    ///
-    /// # Errors
-    /// The headers do not hold exactly one clear credential.
-    pub fn credential<'a>(&self, instance: &Key, headers: &'a HeaderMap) -> Result<Credential<'a>, Cause> {
-        let index = self.known.index();
-        credential::find(headers, self.places(index.instance(instance)))
     }
 
     /// The places for credentials that an Instance names. An unknown Instance has the default places.
@@ -261,28 +259,38 @@ impl Door {
         self.guarded.store(guarded, Ordering::SeqCst);
     }
 
-    /// The verdict by this index.
-    fn verdict(&self, index: &Index, asking: &Asking<'_>) -> Verdict {
+    /// The verdict by this index, and true if news may let the request in: there is a credential, which may be newer
+    /// than the index.
+    fn verdict(&self, index: &Index, asking: &Asking<'_>) -> (Verdict, bool) {
         if self.known.unread() > 0 {
-            return Cause::NotSynced.into();
+            return (Cause::NotSynced.into(), false);
         }
         if self.refuses_all() {
-            return Cause::OutOfTouch.into();
+            return (Cause::OutOfTouch.into(), false);
         }
         let (instance, wanted) = (&asking.instance, asking.request.as_ref());
         let entry = index.instance(instance);
         if entry.is_some() && wanted.is_some_and(Requested::is_probe) {
-            return Cause::Probe.into();
+            return (Cause::Probe.into(), false);
         }
+        let found = wanted.map_or(Err(Cause::Missing), |wanted| credential::find(wanted.headers, self.places(entry)));
+        let credential = match &asking.credential {
+            Presented::InHeaders => &found,
+            Presented::Given(given) => given,
+        };
         let reads_path = entry.is_some_and(|entry| entry.rules.as_ref().is_ok_and(Rules::reads_path));
         let request = wanted.map(if reads_path { Requested::request } else { Requested::pathless });
-        let is_unguarded = |request| unguarded(index, instance, request, &asking.credential).is_ok();
+        let is_unguarded = |request| unguarded(index, instance, request, credential).is_ok();
         if request.as_ref().is_some_and(is_unguarded) {
-            return Cause::Unguarded.into();
+            return (Cause::Unguarded.into(), false);
         }
-        match &asking.credential {
-            Ok(credential) => check(index, instance, credential.text(), request.as_ref(), self.clock.now()),
-            Err(cause) => (*cause).into(),
+        match credential {
+            Ok(credential) => {
+                let verdict = check(index, instance, credential.text(), request.as_ref(), self.clock.now());
+                let may_be_news = verdict.cause.may_be_news();
+                (verdict, may_be_news)
+            }
+            Err(cause) => ((*cause).into(), false),
         }
     }
 
@@ -293,8 +301,9 @@ impl Door {
         let mut changes = self.known.changes();
         let (mut over, mut is_over, mut place) = (pin!(sleep(PATIENCE)), false, None);
         loop {
-            let (verdict, index) = self.look(asking);
-            if is_over || !verdict.cause.may_be_news() {
+            let index = self.known.index();
+            let (verdict, waits) = self.verdict(&index, asking);
+            if is_over || !waits {
                 return (verdict, index);
             }
             if self.hearing.is_old() {
@@ -311,24 +320,6 @@ impl Door {
                 () = &mut over => is_over = true,
             }
         }
-    }
-
-    /// The verdict on a credential that was found by an earlier index, and the index of now, which gives it.
-    fn look(&self, asking: &Asking<'_>) -> (Verdict, Guard<Arc<Index>>) {
-        let index = self.known.index();
-        let verdict = self.verdict(&index, asking);
-        // The places for credentials may have come with the news. Then it is not this credential that counts.
-        match self.still_given(&index, asking) {
-            Err(cause) if verdict.cause == Cause::Allowed => (cause.into(), index),
-            Ok(()) | Err(_) => (verdict, index),
-        }
-    }
-
-    /// Checks that the headers of a request give the same credential by the places in `index`.
-    fn still_given(&self, index: &Index, asking: &Asking<'_>) -> Result<(), Cause> {
-        let (Some(request), Ok(given)) = (&asking.request, &asking.credential) else { return Ok(()) };
-        let found = credential::find(request.headers, self.places(index.instance(&asking.instance)))?;
-        if found.text() == given.text() { Ok(()) } else { Err(Cause::Several) }
     }
 }
 
@@ -387,6 +378,7 @@ mod tests {
             usage::Usage,
         },
     };
+    use http::HeaderMap;
     use serde_json::json;
     use std::collections::BTreeSet;
     use tokio::time::Instant;
@@ -394,7 +386,7 @@ mod tests {
     async fn cause(door: &Door, headers: &HeaderMap) -> Cause {
         let (method, target) = (Some("GET"), Some("/"));
         let request = Some(Requested { method, target, headers });
-        let credential = door.credential(&eem(), headers);
+        let credential = Presented::InHeaders;
         door.ask(&Asking { origin: origin(), instance: eem(), credential, request }).await.verdict().cause
     }
 
@@ -418,7 +410,7 @@ mod tests {
     async fn a_verdict_after_a_wait_is_counted_and_challenged_by_the_index_that_gave_it() {
         let (door, headers) = (door(), presenting(&value()));
         let request = Some(Requested { method: Some("GET"), target: Some("/"), headers: &headers });
-        let credential = door.credential(&eem(), &headers);
+        let credential = Presented::InHeaders;
         let asking = Asking { origin: origin(), instance: eem(), credential, request };
         let (verdict, index) = door.patiently(&asking).await;
         teach(&door, &value());
@@ -457,6 +449,17 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(900)).await;
         teach_of(&door, &value(), &json!({"api": {"credentials": [{"header": "X-Key"}]}}));
         assert_eq!(asked.await.unwrap(), Cause::Missing);
+    }
+
+    #[tokio::test]
+    async fn a_credential_is_found_and_judged_by_one_index() {
+        let (door, headers) = (door(), presenting(&value()));
+        teach(&door, &value());
+        let request = Some(Requested { method: Some("GET"), target: Some("/"), headers: &headers });
+        let asking = Asking { origin: origin(), instance: eem(), credential: Presented::InHeaders, request };
+        assert_eq!(door.ask(&asking).await.verdict().cause, Cause::Allowed);
+        teach_of(&door, &value(), &json!({"api": {"credentials": [{"header": "X-Key"}]}}));
+        assert_eq!(door.ask(&asking).await.verdict().cause, Cause::Missing, "it was found by the places of before");
     }
 
     #[tokio::test(start_paused = true)]
@@ -517,7 +520,7 @@ mod tests {
 
     async fn asked(door: &Door, (method, target): (&str, &str), headers: &HeaderMap) -> Cause {
         let request = Some(Requested { method: Some(method), target: Some(target), headers });
-        let credential = door.credential(&eem(), headers);
+        let credential = Presented::InHeaders;
         door.ask(&Asking { origin: origin(), instance: eem(), credential, request }).await.verdict().cause
     }
 
@@ -545,7 +548,12 @@ mod tests {
         assert_eq!(asked(&door, ("POST", "/orders"), &map(&[])).await, Cause::Missing);
         assert_eq!(Cause::Unguarded.category().code(), 200);
         // Without a request, the question is about the credential alone.
-        let nothing = Asking { origin: origin(), instance: eem(), credential: Err(Cause::Missing), request: None };
+        let nothing = Asking {
+            origin: origin(),
+            instance: eem(),
+            credential: Presented::Given(Err(Cause::Missing)),
+            request: None,
+        };
         assert_eq!(door.ask(&nothing).await.verdict().cause, Cause::Missing);
     }
 
@@ -581,12 +589,17 @@ mod tests {
         assert_eq!(asked(&door, ("GET", "/login"), &ci).await, Cause::Allowed);
         assert_eq!(asked(&door, ("GET", "/orders"), &basic("alice:secret")).await, Cause::Malformed);
         assert_eq!(asked(&door, ("GET", "/login"), &basic("alice:secret")).await, Cause::Unguarded);
-        let nothing = Asking { origin: origin(), instance: eem(), credential: Err(Cause::Missing), request: None };
+        let nothing = Asking {
+            origin: origin(),
+            instance: eem(),
+            credential: Presented::Given(Err(Cause::Missing)),
+            request: None,
+        };
         assert_eq!(door.ask(&nothing).await.schemes(), ["Bearer", "Basic"]);
         let other = Asking {
             origin: origin(),
             instance: Key::new("a", "none"),
-            credential: Err(Cause::Missing),
+            credential: Presented::Given(Err(Cause::Missing)),
             request: None,
         };
         assert_eq!(door.ask(&other).await.schemes(), ["Bearer"]);
@@ -632,8 +645,14 @@ mod tests {
         let ask = async || {
             let (method, target) = (Some("GET"), Some(PROBE));
             let request = Some(Requested { method, target, headers: &nothing });
-            let answer =
-                door.ask(&Asking { origin: origin(), instance: eem(), credential: Err(Cause::Missing), request }).await;
+            let answer = door
+                .ask(&Asking {
+                    origin: origin(),
+                    instance: eem(),
+                    credential: Presented::Given(Err(Cause::Missing)),
+                    request,
+                })
+                .await;
             (answer.verdict().cause, answer.realm())
         };
         assert_eq!(ask().await, (Cause::Missing, "tokenry".to_owned()));
@@ -765,14 +784,20 @@ mod tests {
             .ask(&Asking {
                 origin: origin(),
                 instance: eem(),
-                credential: Ok(Credential::Written(&value)),
+                credential: Presented::Given(Ok(Credential::Written(&value))),
                 request: None,
             })
             .await;
         let identity = answer.verdict().identity.as_ref().unwrap();
         assert_eq!((answer.verdict().cause, &*identity.subject), (Cause::Allowed, "account:a/x"));
         assert_eq!(identity.owner.as_deref(), Some("user:alice"), "the token names none, and its account does");
-        door.ask(&Asking { origin: origin(), instance: eem(), credential: Err(Cause::Missing), request: None }).await;
+        door.ask(&Asking {
+            origin: origin(),
+            instance: eem(),
+            credential: Presented::Given(Err(Cause::Missing)),
+            request: None,
+        })
+        .await;
         let uses: Vec<_> =
             std::iter::from_fn(|| news.try_recv().ok()).map(|(key, generation, _)| (key, generation)).collect();
         assert_eq!(uses, [(Key::new("a", "x"), 1)]);

@@ -84,8 +84,8 @@ impl Journal {
         self.tallies.retain(|key| index.instance(key).is_some());
     }
 
-    /// Writes a decision to the audit log, if there is one. Returns a line that has to wait for room, because the log is
-    /// to lose none.
+    /// Writes a decision to the audit log, if there is one. Returns a line that has to wait for room, because the log
+    /// is to lose none.
     pub(crate) fn write(
         &self,
         asking: &Asking<'_>,

@@ -34,7 +34,7 @@ pub struct Origin {
     pub request_id: Option<RequestId>,
     /// The trace of the request. `None`: there is none.
     pub trace: Option<TraceParent>,
-    /// The user of Kubernetes that asks, as its review names it. `None`: the protocol has no review, or nobody is named.
+    /// The user of Kubernetes that asks, as its review names it. `None`: the protocol has no review, or names nobody.
     pub caller: Option<Arc<str>>,
 }
 

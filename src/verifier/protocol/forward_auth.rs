@@ -13,7 +13,7 @@ use axum::{
 use http::{Method, StatusCode, request::Parts};
 
 use super::{
-    super::{Answer, Asking, Origin},
+    super::{Answer, Asking, Origin, Presented},
     Door, Protocol, proxied,
 };
 use crate::outside::server::PeerAddress;
@@ -41,10 +41,9 @@ pub(crate) fn is_quick(method: &Method, path: &str) -> bool {
 /// The answer to the head of a question from `peer`.
 pub(crate) async fn answer(door: &Door, parts: &Parts, peer: Option<PeerAddress>) -> Response {
     let (instance, appended) = proxied::target(&parts.uri);
-    let credential = door.credential(&instance, &parts.headers);
     let request = Some(proxied::requested(&parts.headers, &parts.method, appended));
     let origin = Origin::of(Protocol::ForwardAuth, &parts.headers, peer);
-    let answer = told(&door.ask(&Asking { origin, instance, credential, request }).await);
+    let answer = told(&door.ask(&Asking { origin, instance, credential: Presented::InHeaders, request }).await);
     if proxied::is_nginx(&parts.uri, appended) { for_nginx(answer) } else { answer }
 }
 

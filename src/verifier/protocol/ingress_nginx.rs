@@ -10,7 +10,7 @@ use axum::{
 };
 
 use super::{
-    super::{Asking, Origin},
+    super::{Asking, Origin, Presented},
     Door, Protocol,
     forward_auth::{for_nginx, told},
     proxied,
@@ -26,10 +26,9 @@ pub(crate) fn router(door: Arc<Door>) -> Router {
 async fn authorize(State(door): State<Arc<Door>>, asked: Request) -> Response {
     let (parts, _) = asked.into_parts();
     let (instance, _) = proxied::target(&parts.uri);
-    let credential = door.credential(&instance, &parts.headers);
     let request = Some(proxied::original(&parts.headers));
     let origin = Origin::of(Protocol::IngressNginx, &parts.headers, PeerAddress::of(&parts.extensions));
-    for_nginx(told(&door.ask(&Asking { origin, instance, credential, request }).await))
+    for_nginx(told(&door.ask(&Asking { origin, instance, credential: Presented::InHeaders, request }).await))
 }
 
 #[cfg(test)]
