@@ -11,6 +11,7 @@ use std::{
 
 use axum::body::Body;
 use futures::{StreamExt, stream};
+use http::HeaderValue;
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
@@ -107,8 +108,19 @@ async fn no_random_request_fails_or_is_let_in_without_the_value() {
     assert!(grown < GROWTH, "{grown} bytes");
     let log = served.process.log();
     assert!(served.process.is_running() && !log.contains("panicked") && !log.contains(&served.value));
+    only_for_a_while(&log);
     for spoken in SPOKEN {
         assert!(counts.of(spoken, true) > 0 && counts.of(spoken, false) > 0, "the requests of {spoken:?} say nothing");
+    }
+}
+
+/// Checks that each 503 is one of a verifier or of an API server that is too busy just now.
+fn only_for_a_while(log: &str) {
+    let audit = log.lines().filter(|line| line.starts_with(r#"{"log":"audit""#));
+    let temporary = ["Crowded", "OutOfTouch", "ReviewFailed"];
+    for line in audit.filter(|line| line.contains(r#""status":503,"#)) {
+        let is_temporary = |reason: &&str| line.contains(&format!(r#""reason":"{reason}","#));
+        assert!(temporary.iter().any(is_temporary), "{line}");
     }
 }
 
@@ -124,6 +136,9 @@ async fn one(caller: &Caller, server: &str, sent: Sent) -> Outcome {
         }
     };
     let status = answer.status().as_u16();
+    // Not 2 and not 13, which are faults of the server.
+    let is_usual = |code: &HeaderValue| ["0", "3", "4", "11", "12", "14"].iter().any(|usual| code == usual);
+    assert!(answer.headers().get("grpc-status").is_none_or(is_usual), "{:?} to {sent:?}", answer.headers());
     let body = axum::body::to_bytes(Body::new(answer.into_body()), 1 << 20).await.unwrap();
     assert!(status < 500 || status == 503, "{status} to {sent:?}");
     let is_let_in = sent.lets_in(status, &body);
