@@ -71,12 +71,29 @@ fn each_object_is_admitted_and_stands_as_it_was_applied() {
     for name in names {
         let (objects, namespace) = (text(&name), name.trim_end_matches(".yaml"));
         apply(namespace, &objects).unwrap_or_else(|refused| panic!("{name}: {refused}"));
-        let wanted = read(&["create", "--dry-run=client", "--namespace", namespace], &objects);
-        let standing = read(&["get", "--namespace", namespace], &objects);
-        assert_eq!(wanted.len(), standing.len(), "{name}");
-        for (wanted, standing) in wanted.iter().zip(&standing) {
-            // Else the operator would write the object again and again.
-            assert!(holds(&standing["spec"], &wanted["spec"]), "{name}: {standing:#} is not {wanted:#}");
-        }
+        // Else the operator would write the object again and again.
+        stand(&["--namespace", namespace], &objects);
     }
+}
+
+/// Checks that objects stand as their text says. `place` are the arguments of kubectl for their namespace.
+fn stand(place: &[&str], objects: &str) {
+    let wanted = read(&[&["create", "--dry-run=client"], place].concat(), objects);
+    let standing = read(&[&["get"], place].concat(), objects);
+    assert_eq!(wanted.len(), standing.len());
+    for (wanted, standing) in wanted.iter().zip(&standing) {
+        assert!(holds(&standing["spec"], &wanted["spec"]), "{standing:#} is not {wanted:#}");
+    }
+}
+
+#[test]
+fn the_example_of_external_auth_is_admitted_and_stands_as_it_was_applied() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/proxies/gateway-external-auth.yaml");
+    let text = fs::read_to_string(file).unwrap();
+    for namespace in ["events", "tokenry-system"] {
+        // Another test may have made it.
+        let _ = plane().kubectl(&["create", "namespace", namespace]);
+    }
+    plane().kubectl_with_input(&["apply", "--server-side", "-f", "-"], &text).unwrap();
+    stand(&[], &text);
 }
