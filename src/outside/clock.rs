@@ -21,16 +21,20 @@ pub trait Clock: Send + Sync + 'static {
     }
 }
 
+/// A time, rounded down to the second.
+pub fn whole(at: Timestamp) -> Timestamp {
+    // Before 1970, a whole second is rounded up.
+    let before = i64::from(at.subsec_nanosecond() < 0);
+    Timestamp::from_second(at.as_second() - before).unwrap_or(at)
+}
+
 /// The machine's clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        let now = Timestamp::now();
-        // Before 1970, a whole second is rounded up.
-        let before = i64::from(now.subsec_nanosecond() < 0);
-        Timestamp::from_second(now.as_second() - before).unwrap_or(now)
+        whole(Timestamp::now())
     }
 
     fn precise(&self) -> Timestamp {
@@ -99,5 +103,12 @@ mod tests {
     #[test]
     fn the_machines_clock_is_cut_to_the_second() {
         assert_eq!(SystemClock.now().subsec_nanosecond(), 0);
+        for (at, cut) in [
+            ("2026-11-29T14:45:37.999Z", "2026-11-29T14:45:37Z"),
+            ("2026-11-29T14:45:37Z", "2026-11-29T14:45:37Z"),
+            ("1960-01-01T00:00:00.5Z", "1960-01-01T00:00:00Z"),
+        ] {
+            assert_eq!(whole(at.parse().unwrap()).to_string(), cut);
+        }
     }
 }

@@ -67,8 +67,22 @@ pub fn check(
     request: Option<&Request<'_>>,
     now: Timestamp,
 ) -> Verdict {
+    check_by((index, index.instance(instance)), instance, credential, request, now)
+}
+
+/// An index, and its entry of an Instance. `None`: it has none.
+pub(super) type Indexing<'a> = (&'a Index, Option<&'a InstanceEntry>);
+
+/// Like [`check`], with the entry of the Instance in the index.
+pub(super) fn check_by(
+    indexing: Indexing<'_>,
+    instance: &Key,
+    credential: &str,
+    request: Option<&Request<'_>>,
+    now: Timestamp,
+) -> Verdict {
     let Some(id) = format::id(credential).ok().and_then(Id::of) else { return Cause::Malformed.into() };
-    let mut candidates = index.by_id(id);
+    let mut candidates = indexing.0.by_id(id);
     let token = match (candidates.next(), candidates.next()) {
         (None, _) => return Cause::Unknown.into(),
         (Some(token), None) => token,
@@ -78,7 +92,7 @@ pub fn check(
     let digest = Digest::of(credential);
     let generation = token.entry.generations.iter().find(|known| known.id == id && known.sha256 == digest);
     let Some(generation) = generation else { return Cause::Mismatch.into() };
-    Presented::new(index, instance, token, generation).judge(request, now, &mut ())
+    Presented::new(indexing, instance, token, generation).judge(request, now, &mut ())
 }
 
 /// Explains the verdict of [`check`] on `request`, for the generation of `token` with the public id `value`. Without
@@ -103,7 +117,8 @@ pub fn explain(
             .max_by_key(|known| (known.state == State::Active, known.number))?,
     };
     let mut trail: Vec<_> = unguarded::step(index, instance, request).into_iter().collect();
-    let verdict = Presented::new(index, instance, token, generation).judge(Some(request), now, &mut trail);
+    let indexing = (index, index.instance(instance));
+    let verdict = Presented::new(indexing, instance, token, generation).judge(Some(request), now, &mut trail);
     Some((verdict, trail))
 }
 
@@ -132,13 +147,17 @@ struct Authentic<'a> {
 }
 
 impl<'a> Presented<'a> {
-    fn new(index: &'a Index, instance: &'a Key, held: &'a Versioned<TokenEntry>, generation: &'a Generation) -> Self {
+    fn new(
+        (index, entry): Indexing<'a>,
+        instance: &'a Key,
+        held: &'a Versioned<TokenEntry>,
+        generation: &'a Generation,
+    ) -> Self {
         let Versioned { key, entry: token, .. } = held;
         let account = token.account.as_ref().and_then(|bound| {
             let account = index.account(&key.namespace, &bound.name);
             account.filter(|account| account.uid == bound.uid && !account.deleting)
         });
-        let entry = index.instance(instance);
         let of = |key: &Key| if key == instance { entry } else { index.instance(key) };
         let known = token.instances.iter().filter_map(|opened| of(&opened.key));
         let limit = known.map(|entry| entry.limit).reduce(|one, other| one.and(other));

@@ -10,11 +10,12 @@ use std::{
 };
 
 use arc_swap::Guard;
+use jiff::Timestamp;
 use tokio::time::sleep;
 
 use super::{
     Category, Cause, Flaw, Journal, Origin, Protocol, Requested, StaleAnswers,
-    check::{Verdict, check},
+    check::{Indexing, Verdict, check_by},
     credential::{self, Credential, Places},
     guard::MISSING,
     index::{Index, InstanceEntry, Key},
@@ -28,6 +29,7 @@ use crate::{
     crd::guarding::realm,
     outside::{
         Clock, Hearing, Reviewer,
+        clock::whole,
         crowd::Crowd,
         latency::Stopwatch,
         metrics::{Metrics, WaitsFor},
@@ -155,13 +157,18 @@ impl Door {
     /// else matters: neither the credential, nor the rules, faults or endpoint of the Instance.
     pub async fn ask(&self, asking: &Asking<'_>) -> Answer {
         let (watch, span) = (Stopwatch::start(), self.journal.begin(asking));
-        let (verdict, challenge) = match self.at_once(asking, watch) {
+        let mut at = self.clock.precise();
+        let (verdict, challenge) = match self.at_once(asking, (watch, at)) {
             Some(decided) => decided,
             // Such requests are rare. In a box of its own, their wait does not enlarge the future of all others.
-            None => Box::pin(self.later(asking, watch)).await,
+            None => {
+                let decided = Box::pin(self.later(asking, watch)).await;
+                at = self.clock.precise();
+                decided
+            }
         };
         let request_id = self.journal.request_id(asking);
-        if let Some(line) = self.journal.write(asking, &verdict, &request_id, self.clock.precise()) {
+        if let Some(line) = self.journal.write(asking, &verdict, &request_id, at) {
             line.wait().await;
         }
         let answer = Answer { verdict, challenge, protocol: asking.origin.protocol, request_id };
@@ -172,11 +179,12 @@ impl Door {
     }
 
     /// The decision by the index as it is now. `None`: the credential may be newer than the index.
-    fn at_once(&self, asking: &Asking<'_>, watch: Stopwatch) -> Option<(Verdict, Option<Challenge>)> {
+    fn at_once(&self, asking: &Asking<'_>, began: (Stopwatch, Timestamp)) -> Option<(Verdict, Option<Challenge>)> {
         let index = self.known.index();
-        let (verdict, waits) = self.verdict(&index, asking);
+        let entry = index.instance(&asking.instance);
+        let (verdict, waits) = self.verdict((&index, entry), asking, began.1);
         (!waits).then(|| {
-            let challenge = self.conclude(&index, asking, &verdict, watch);
+            let challenge = self.conclude(entry, asking, &verdict, began);
             (verdict, challenge)
         })
     }
@@ -186,7 +194,8 @@ impl Door {
         let mut waiting = Waiting { door: self, asking, watch, is_over: false };
         let (verdict, index) = self.patiently(asking).await;
         waiting.is_over = true;
-        let challenge = self.conclude(&index, asking, &verdict, watch);
+        let entry = index.instance(&asking.instance);
+        let challenge = self.conclude(entry, asking, &verdict, (watch, self.clock.precise()));
         (verdict, challenge)
     }
 
@@ -194,16 +203,22 @@ impl Door {
     fn abandon(&self, asking: &Asking<'_>, watch: Stopwatch) {
         let verdict = Verdict::from(Cause::from(Flaw::CallerLeft));
         let request_id = self.journal.request_id(asking);
-        self.conclude(&self.known.index(), asking, &verdict, watch);
-        drop(self.journal.write(asking, &verdict, &request_id, self.clock.precise()));
+        let (index, at) = (self.known.index(), self.clock.precise());
+        self.conclude(index.instance(&asking.instance), asking, &verdict, (watch, at));
+        drop(self.journal.write(asking, &verdict, &request_id, at));
     }
 
-    /// Notes the use of a token, and counts the decision. Returns the challenge of a refusal.
-    fn conclude(&self, index: &Index, asking: &Asking<'_>, verdict: &Verdict, watch: Stopwatch) -> Option<Challenge> {
+    /// Notes the use of a token at the time `at`, and counts the decision. Returns the challenge of a refusal.
+    fn conclude(
+        &self,
+        entry: Option<&InstanceEntry>,
+        asking: &Asking<'_>,
+        verdict: &Verdict,
+        (watch, at): (Stopwatch, Timestamp),
+    ) -> Option<Challenge> {
         if let (Cause::Allowed, Some(identity)) = (verdict.cause, &verdict.identity) {
-            self.known.usage().note(identity, self.clock.now());
+            self.known.usage().note(identity, whole(at));
         }
-        let entry = index.instance(&asking.instance);
         self.journal.count(entry.is_some(), asking, verdict.cause, watch.elapsed());
         let is_refused = verdict.cause.category() != Category::Allowed;
         is_refused.then(|| Challenge {
@@ -259,9 +274,9 @@ impl Door {
         self.guarded.store(guarded, Ordering::SeqCst);
     }
 
-    /// The verdict by this index, and true if news may let the request in: there is a credential, which may be newer
-    /// than the index.
-    fn verdict(&self, index: &Index, asking: &Asking<'_>) -> (Verdict, bool) {
+    /// The verdict at the time `at`, by this index and its entry of the Instance. True if news may let the request in:
+    /// there is a credential, which may be newer than the index.
+    fn verdict(&self, (index, entry): Indexing<'_>, asking: &Asking<'_>, at: Timestamp) -> (Verdict, bool) {
         if self.known.unread() > 0 {
             return (Cause::NotSynced.into(), false);
         }
@@ -269,7 +284,6 @@ impl Door {
             return (Cause::OutOfTouch.into(), false);
         }
         let (instance, wanted) = (&asking.instance, asking.request.as_ref());
-        let entry = index.instance(instance);
         if entry.is_some() && wanted.is_some_and(Requested::is_probe) {
             return (Cause::Probe.into(), false);
         }
@@ -280,13 +294,13 @@ impl Door {
         };
         let reads_path = entry.is_some_and(|entry| entry.rules.as_ref().is_ok_and(Rules::reads_path));
         let request = wanted.map(if reads_path { Requested::request } else { Requested::pathless });
-        let is_unguarded = |request| unguarded(index, instance, request, credential).is_ok();
+        let is_unguarded = |request| unguarded(entry, request, credential).is_ok();
         if request.as_ref().is_some_and(is_unguarded) {
             return (Cause::Unguarded.into(), false);
         }
         match credential {
             Ok(credential) => {
-                let verdict = check(index, instance, credential.text(), request.as_ref(), self.clock.now());
+                let verdict = check_by((index, entry), instance, credential.text(), request.as_ref(), whole(at));
                 let may_be_news = verdict.cause.may_be_news();
                 (verdict, may_be_news)
             }
@@ -302,14 +316,15 @@ impl Door {
         let (mut over, mut is_over, mut place) = (pin!(sleep(PATIENCE)), false, None);
         loop {
             let index = self.known.index();
-            let (verdict, waits) = self.verdict(&index, asking);
+            let entry = index.instance(&asking.instance);
+            let (verdict, waits) = self.verdict((&index, entry), asking, self.clock.now());
             if is_over || !waits {
                 return (verdict, index);
             }
             if self.hearing.is_old() {
                 return (Cause::OutOfTouch.into(), index);
             }
-            let instance = index.instance(&asking.instance).map(|_| asking.instance.clone());
+            let instance = entry.map(|_| asking.instance.clone());
             place = place.or_else(|| self.waiting.take(instance));
             if place.is_none() {
                 return (Cause::Crowded.into(), index);
@@ -414,7 +429,8 @@ mod tests {
         let asking = Asking { origin: origin(), instance: eem(), credential, request };
         let (verdict, index) = door.patiently(&asking).await;
         teach(&door, &value());
-        let challenge = door.conclude(&index, &asking, &verdict, Stopwatch::start()).unwrap();
+        let (entry, began) = (index.instance(&asking.instance), (Stopwatch::start(), door.clock.now()));
+        let challenge = door.conclude(entry, &asking, &verdict, began).unwrap();
         assert_eq!((verdict.cause, challenge.instance), (Cause::Unknown, None));
         assert!(door.metrics().text().contains(r#"verdicts_total{instance="",protocol="forward-auth","#));
     }

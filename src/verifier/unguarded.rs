@@ -2,7 +2,7 @@
 
 use super::{
     Cause, Credential, Verdict,
-    index::{Index, Key},
+    index::{Index, InstanceEntry, Key},
 };
 use crate::{
     access::{Guarded, Request, Step},
@@ -28,12 +28,11 @@ pub(crate) enum WhyJudged {
 /// # Errors
 /// The request is judged. The error is the first reason.
 pub(crate) fn unguarded<E>(
-    index: &Index,
-    instance: &Key,
+    instance: Option<&InstanceEntry>,
     request: &Request<'_>,
     credential: &Result<Credential<'_>, E>,
 ) -> Result<(), WhyJudged> {
-    let entry = index.instance(instance).filter(|entry| !entry.deleting && !entry.disabled).ok_or(WhyJudged::Closed)?;
+    let entry = instance.filter(|entry| !entry.deleting && !entry.disabled).ok_or(WhyJudged::Closed)?;
     entry.rules.as_ref().map_err(|_| WhyJudged::Closed)?.unguarded(request)?;
     // The adapter may have read the credential by earlier places, or from elsewhere than a header.
     let presented = credential.as_ref().is_ok_and(|found| format::id(found.text()).is_ok());
@@ -42,7 +41,7 @@ pub(crate) fn unguarded<E>(
 
 /// Explains the verdict on a `request` without a token, by the one check on the way to it.
 pub(crate) fn explain(index: &Index, instance: &Key, request: &Request<'_>) -> (Verdict, Vec<Step>) {
-    let judged = unguarded(index, instance, request, &Err(Cause::Missing));
+    let judged = unguarded(index.instance(instance), request, &Err(Cause::Missing));
     let text = match judged {
         Ok(()) => "lets the request through unjudged, by spec.api.unguarded".to_owned(),
         Err(why) => format!("judges the request, because {why}"),
@@ -53,7 +52,7 @@ pub(crate) fn explain(index: &Index, instance: &Key, request: &Request<'_>) -> (
 
 /// The step of an explanation for a token, where a request without one would be let through unjudged.
 pub(crate) fn step(index: &Index, instance: &Key, request: &Request<'_>) -> Option<Step> {
-    unguarded(index, instance, request, &Err(Cause::Missing)).ok()?;
+    unguarded(index.instance(instance), request, &Err(Cause::Missing)).ok()?;
     let text = "lets such a request through unjudged without a token (spec.api.unguarded), and judges one with a token";
     Some(Step { passed: true, text: text.into(), object: format!("Instance {}", instance.name) })
 }
@@ -79,7 +78,7 @@ mod tests {
     fn asked(spec: Value, metadata: Value) -> Result<(), WhyJudged> {
         let headers = HeaderMap::new();
         let request = Request { method: "GET", path: Path::parse("/login").ok(), query: "", headers: &headers };
-        unguarded(&with(spec, metadata), &Key::new("a", "eem"), &request, &Err(Cause::Missing))
+        unguarded(with(spec, metadata).instance(&Key::new("a", "eem")), &request, &Err(Cause::Missing))
     }
 
     #[test]
@@ -103,10 +102,11 @@ mod tests {
         let headers = HeaderMap::new();
         let request = Request { method: "GET", path: Path::parse("/login").ok(), query: "", headers: &headers };
         let eem = Key::new("a", "eem");
-        assert_eq!(unguarded(&Index::default(), &eem, &request, &Err(Cause::Missing)), Err(WhyJudged::Closed));
+        assert_eq!(unguarded(None, &request, &Err(Cause::Missing)), Err(WhyJudged::Closed));
         let index = with(json!({"api": {"unguarded": [{"paths": ["/login"]}]}}), json!({}));
         let value = format::assemble("tkn", &"i".repeat(16), &"s".repeat(43));
-        let presents = |text: &str| unguarded(&index, &eem, &request, &Ok::<_, Cause>(Credential::Written(text)));
+        let presents =
+            |text: &str| unguarded(index.instance(&eem), &request, &Ok::<_, Cause>(Credential::Written(text)));
         assert_eq!([presents(value.expose()), presents("made up")], [Err(WhyJudged::Token), Ok(())]);
     }
 
@@ -122,7 +122,7 @@ mod tests {
             let (instance, appended) = proxied::target(&uri);
             // The proxy asks with a method of its own.
             let wanted = proxied::requested(&map, &Method::GET, appended);
-            unguarded(&index, &instance, &wanted.request(), &Err(Cause::Missing))
+            unguarded(index.instance(&instance), &wanted.request(), &Err(Cause::Missing))
         };
         let judged = Err(WhyJudged::Guarded(Guarded::Overriding));
         for api in
