@@ -4,6 +4,7 @@ use std::{
     cell::RefCell,
     fmt::Display,
     io::Write,
+    net::IpAddr,
     sync::{Arc, atomic::AtomicU64},
 };
 
@@ -141,6 +142,13 @@ thread_local! {
     static LINE: RefCell<AuditLine> = RefCell::default();
 }
 
+/// The end of the value before a field, and the name of the field, up to its value. All values but the first are texts.
+macro_rules! named {
+    ($name:literal) => {
+        concat!("\",\"", $name, "\":\"")
+    };
+}
+
 /// A line, and the text of the second that it was composed in.
 #[derive(Default)]
 struct AuditLine {
@@ -152,39 +160,44 @@ impl AuditLine {
     /// Composes the line of a decision. Fields without a value are left out.
     fn compose(&mut self, asking: &Asking<'_>, verdict: &Verdict, request_id: &RequestId, now: Timestamp) {
         self.text.clear();
-        self.text.extend_from_slice(br#"{"log":"audit","time":""#);
+        self.raw(r#"{"log":"audit","time":""#);
         self.time(now);
         let (origin, cause) = (&asking.origin, verdict.cause);
-        self.name("status");
+        self.raw(r#"Z","status":"#);
         self.digits(cause.category().code().into());
-        self.plain("reason", cause.as_str());
-        self.pair("instance", &asking.instance);
-        self.plain("protocol", origin.protocol.as_str());
+        self.raw(r#","reason":""#);
+        self.raw(cause.as_str());
+        // From here on, the quotation mark before the next name ends a value.
+        self.pair(named!("instance"), &asking.instance);
+        self.plain(named!("protocol"), origin.protocol.as_str());
         if let Some(request) = &asking.request {
-            self.foreign("method", request.method.unwrap_or_default(), MAX_METHOD);
-            self.foreign("path", path(request.target.unwrap_or_default()), MAX_PATH);
+            self.foreign(named!("method"), request.method.unwrap_or_default(), MAX_METHOD);
+            self.foreign(named!("path"), path(request.target.unwrap_or_default()), MAX_PATH);
         }
         if let Some(source) = origin.source {
-            self.shown("source", source, "\"");
+            self.raw(named!("source"));
+            self.address(source);
         }
-        self.foreign("caller", origin.caller.as_deref().unwrap_or_default(), MAX_OWNER);
-        self.plain("request_id", request_id.as_str());
+        self.foreign(named!("caller"), origin.caller.as_deref().unwrap_or_default(), MAX_OWNER);
+        self.plain(named!("request_id"), request_id.as_str());
         if let Some(trace) = origin.trace {
-            self.shown("trace_id", trace.id(), "\"");
+            self.raw(named!("trace_id"));
+            self.shown(trace.id());
         }
         if let Some(identity) = &verdict.identity {
-            self.foreign("subject", &identity.subject, MAX_OWNER);
-            self.foreign("account", identity.subject.strip_prefix("account:").unwrap_or_default(), MAX_OWNER);
-            self.foreign("owner", identity.owner.as_deref().unwrap_or_default(), MAX_OWNER);
-            self.pair("token", &identity.token);
-            self.foreign("token_id", &identity.id, MAX_NAME);
-            self.foreign("role", identity.role.as_deref().unwrap_or_default(), MAX_OWNER);
-            self.foreign("organization", &identity.organization, MAX_NAME);
+            self.foreign(named!("subject"), &identity.subject, MAX_OWNER);
+            let account = identity.subject.strip_prefix("account:").unwrap_or_default();
+            self.foreign(named!("account"), account, MAX_OWNER);
+            self.foreign(named!("owner"), identity.owner.as_deref().unwrap_or_default(), MAX_OWNER);
+            self.pair(named!("token"), &identity.token);
+            self.foreign(named!("token_id"), &identity.id, MAX_NAME);
+            self.foreign(named!("role"), identity.role.as_deref().unwrap_or_default(), MAX_OWNER);
+            self.foreign(named!("organization"), &identity.organization, MAX_NAME);
         }
-        self.text.extend_from_slice(b"}\n");
+        self.raw("\"}\n");
     }
 
-    /// The time to the millisecond, and the quotation mark after it.
+    /// The time to the millisecond, without the `Z` after it.
     fn time(&mut self, now: Timestamp) {
         let second = now.as_second();
         if self.second.as_ref().is_none_or(|(last, _)| *last != second) {
@@ -195,61 +208,63 @@ impl AuditLine {
         self.text.extend_from_slice(text.as_bytes());
         self.text.push(b'.');
         self.digits(now.subsec_millisecond().unsigned_abs());
-        self.text.extend_from_slice(b"Z\"");
     }
 
-    fn name(&mut self, name: &str) {
-        for part in [",\"", name, "\":"] {
-            self.text.extend_from_slice(part.as_bytes());
-        }
+    fn raw(&mut self, text: &str) {
+        self.text.extend_from_slice(text.as_bytes());
     }
 
     /// A number below 1000, with three digits.
     fn digits(&mut self, number: u32) {
-        self.text.extend_from_slice(&[100, 10, 1].map(|unit| b'0' + (number / unit % 10) as u8));
+        self.text.extend_from_slice(&three(number));
     }
 
-    /// A value that needs no escape, between two `quote`.
-    fn shown(&mut self, name: &str, value: impl Display, quote: &str) {
-        self.name(name);
+    /// A value that needs no escape.
+    fn shown(&mut self, value: impl Display) {
         // Writing to a Vec cannot fail.
-        let _ = write!(self.text, "{quote}{value}{quote}");
+        let _ = write!(self.text, "{value}");
+    }
+
+    /// An address. Nearly each decision has one, so those of four bytes are written without the formatter.
+    fn address(&mut self, address: IpAddr) {
+        let IpAddr::V4(address) = address else { return self.shown(address) };
+        for (at, byte) in address.octets().into_iter().enumerate() {
+            if at > 0 {
+                self.text.push(b'.');
+            }
+            let zeros = usize::from(byte < 100) + usize::from(byte < 10);
+            self.text.extend_from_slice(&three(byte.into())[zeros..]);
+        }
     }
 
     /// A text that needs no escape.
-    fn plain(&mut self, name: &str, value: &str) {
-        self.name(name);
-        for part in ["\"", value, "\""] {
-            self.text.extend_from_slice(part.as_bytes());
-        }
+    fn plain(&mut self, named: &str, value: &str) {
+        self.raw(named);
+        self.raw(value);
     }
 
     /// A text from outside, cut to at most `most` bytes.
-    fn foreign(&mut self, name: &str, value: &str, most: usize) {
+    fn foreign(&mut self, named: &str, value: &str, most: usize) {
         if value.is_empty() {
             return;
         }
-        self.name(name);
-        self.text.push(b'"');
+        self.raw(named);
         self.part(value, most);
-        self.text.push(b'"');
     }
 
     /// The name of an object, with its namespace.
-    fn pair(&mut self, name: &str, key: &Key) {
-        self.name(name);
-        self.text.push(b'"');
+    fn pair(&mut self, named: &str, key: &Key) {
+        self.raw(named);
         self.part(&key.namespace, MAX_NAME);
         self.text.push(b'/');
         self.part(&key.name, MAX_NAME);
-        self.text.push(b'"');
     }
 
     /// A part of a JSON string. `written` leaves no control character, so two characters are to be escaped.
     fn part(&mut self, value: &str, most: usize) {
         // Most values are short and usual, and this look at them is quick.
-        if value.len() < SHORTEST.min(most) && value.bytes().all(is_usual) {
-            return self.text.extend_from_slice(value.as_bytes());
+        if value.len() < SHORTEST.min(most) && value.bytes().fold(true, |all, byte| all & USUAL[usize::from(byte)]) {
+            return self.raw(value);
         }
         let told = written(value, most);
         let mut rest = told.as_bytes();
@@ -262,21 +277,35 @@ impl AuditLine {
     }
 }
 
-/// True for a character that is written as it is: printable ASCII without a meaning in JSON.
-fn is_usual(byte: u8) -> bool {
-    matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\'
+/// The bytes that are written as they are: printable ASCII without a meaning in JSON.
+const USUAL: [bool; 256] = {
+    let mut usual = [false; 256];
+    let mut byte = b' ';
+    while byte <= b'~' {
+        usual[byte as usize] = byte != b'"' && byte != b'\\';
+        byte += 1;
+    }
+    usual
+};
+
+/// The digits of a number below 1000.
+fn three(number: u32) -> [u8; 3] {
+    [number / 100 % 10, number / 10 % 10, number % 10].map(|digit| b'0' + digit as u8)
 }
 
 /// The path of a URI, or of a path with a query. The query is left out, because it may hold secrets, and so may the
 /// authority. Empty if there is no path.
 fn path(target: &str) -> &str {
-    let origin = match target.split_once("://") {
+    // Most targets begin with their path, so they are not searched for a scheme.
+    let parts = if target.starts_with('/') { None } else { target.split_once("://") };
+    let origin = match parts {
         Some((scheme, behind)) if !scheme.contains('/') => {
             &behind[behind.find(['/', '?', '#']).unwrap_or(behind.len())..]
         }
         Some(_) | None => target,
     };
-    let path = origin.split(['?', '#']).next().unwrap_or_default();
+    let end = origin.bytes().position(|byte| matches!(byte, b'?' | b'#'));
+    let path = &origin[..end.unwrap_or(origin.len())];
     if path.starts_with('/') { path } else { "" }
 }
 
@@ -376,6 +405,15 @@ mod tests {
             "token_id": "7Hq0x00000000000", "role": "viewer", "organization": "acme",
         });
         assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn each_address_is_written_as_it_is_usually_shown() {
+        for address in ["0.0.0.0", "10.0.0.1", "192.0.2.99", "255.100.10.9", "::1", "2001:db8::1"] {
+            let mut line = AuditLine::default();
+            line.address(address.parse().unwrap());
+            assert_eq!(line.text, address.as_bytes());
+        }
     }
 
     #[test]
