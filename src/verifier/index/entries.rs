@@ -170,6 +170,10 @@ impl Indexed for ApiToken {
         &mut index.tokens
     }
 
+    fn expect(index: &mut Index, listed: &[Arc<Versioned<TokenEntry>>]) {
+        index.ids.reserve(listed.iter().map(|held| held.entry.generations.len()).sum());
+    }
+
     fn changed(index: &mut Index, EntryChange { old, new }: &EntryChange<TokenEntry>) {
         let Some(Versioned { key, .. }) = new.as_deref().or(old.as_deref()) else { return };
         let ids = |held: &Option<Arc<Versioned<TokenEntry>>>| {

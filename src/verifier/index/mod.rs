@@ -211,6 +211,10 @@ pub trait Indexed: Resource<DynamicType = ()> + Sized {
     /// The entries of the kind.
     fn entries(index: &mut Index) -> &mut Entries<Self::Entry>;
 
+    /// Makes room in the rest of the index for the objects of a list at once. So its tables do not grow step by step, and
+    /// leave no small gaps in the memory.
+    fn expect(_: &mut Index, _: &[Arc<Versioned<Self::Entry>>]) {}
+
     /// Updates the rest of the index after a change of an entry.
     fn changed(_: &mut Index, _: &EntryChange<Self::Entry>) {}
 }
@@ -255,7 +259,8 @@ impl Index {
     /// event replaces only entries of older versions.
     pub fn relist<K: Indexed>(&mut self, objects: Vec<Reduced<K>>, doubted: &Doubted, list: Listed) -> bool {
         let unread: Vec<_> = doubted.iter().filter_map(|(key, version)| self.unread::<K>(key, *version)).collect();
-        let objects = objects.into_iter().chain(unread).map(|Reduced(held)| held).collect();
+        let objects: Vec<_> = objects.into_iter().chain(unread).map(|Reduced(held)| held).collect();
+        K::expect(self, &objects);
         let changes = K::entries(self).relist(objects, list);
         changes.into_iter().fold(false, |changed, change| self.follow::<K>(Some(change)) | changed)
     }
