@@ -69,7 +69,10 @@ pub(crate) struct Below<'a> {
 impl<'a> Below<'a> {
     /// The parts of a path that begins with `/v1/instances/`. The parts of another path are empty.
     pub(crate) fn of(path: &'a str) -> Self {
-        let next = |path: &'a str| path.split_once('/').map_or((path, None), |(part, rest)| (part, Some(rest)));
+        let next = |path: &'a str| match path.bytes().position(|byte| byte == b'/') {
+            Some(at) => (&path[..at], Some(&path[at + 1..])),
+            None => (path, None),
+        };
         let (namespace, rest) = next(path.strip_prefix("/v1/instances/").unwrap_or_default());
         let (name, rest) = next(rest.unwrap_or_default());
         let (question, rest) = next(rest.unwrap_or_default());
@@ -104,7 +107,7 @@ pub(crate) fn told(answer: &Answer) -> Wording {
     let Verdict { cause, identity: who, message } = answer.verdict();
     let challenge = |code| HeaderMap::from_iter([(WWW_AUTHENTICATE, challenge(answer, code))]);
     let (mut headers, body) = match cause.category() {
-        Category::Allowed => (identity(who.as_ref()), None),
+        Category::Allowed => (identified(who.as_ref()), None),
         Category::NotAuthenticated if matches!(cause, Cause::Missing | Cause::Probe) => (challenge(None), None),
         Category::NotAuthenticated => (challenge(Some("invalid_token")), Some(json!({"error": "invalid_token"}))),
         Category::NotPermitted => {
@@ -149,16 +152,25 @@ fn described(flaw: Flaw, protocol: Protocol) -> Value {
     body
 }
 
-/// All identity headers. Every answer that lets a request in has all of them, with an empty value if there is none. If
-/// a header were missing, some proxies would pass on the caller's own header.
-pub(crate) fn identity(identity: Option<&Identity>) -> HeaderMap {
-    let of = |field: fn(&Identity) -> &str| HeaderValue::from_str(identity.map_or("", field)).unwrap_or(EMPTY);
+/// All identity headers with their values. Every answer that lets a request in has all of them, with an empty value if
+/// there is none. If a header were missing, some proxies would pass on the caller's own header.
+pub(crate) fn identity(identity: Option<&Identity>) -> [(HeaderName, &str); 5] {
+    let of = |field: fn(&Identity) -> &str| identity.map_or("", field);
+    [
+        (SUBJECT, of(|identity| &identity.subject)),
+        (TOKEN_ID, of(|identity| &identity.id)),
+        (ROLE, of(|identity| identity.role.as_deref().unwrap_or_default())),
+        (ORGANIZATION, of(|identity| &identity.organization)),
+        (USER, of(|identity| &identity.subject)),
+    ]
+}
+
+/// The identity headers in the words of HTTP.
+fn identified(who: Option<&Identity>) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(ROOM);
-    headers.insert(SUBJECT, of(|identity| &identity.subject));
-    headers.insert(TOKEN_ID, of(|identity| &identity.id));
-    headers.insert(ROLE, of(|identity| identity.role.as_deref().unwrap_or_default()));
-    headers.insert(ORGANIZATION, of(|identity| &identity.organization));
-    headers.insert(USER, of(|identity| &identity.subject));
+    for (name, value) in identity(who) {
+        headers.insert(name, HeaderValue::from_str(value).unwrap_or(EMPTY));
+    }
     headers
 }
 

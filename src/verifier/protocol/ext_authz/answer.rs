@@ -1,7 +1,7 @@
 //! The answer of the door as the message that Envoy reads.
 
 use envoy_types::ext_authz::v3::{CheckResponseExt, pb};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName};
 use tonic::{Code, Status};
 
 use super::{metadata::metadata, proxied};
@@ -22,12 +22,13 @@ pub(super) fn said(answer: &Answer) -> pb::CheckResponse {
     let mut message = pb::CheckResponse::with_status(Status::new(code, ""));
     if code == Code::Ok {
         let identity = answer.verdict().identity.as_ref();
-        let (mut for_api, id) = (proxied::identity(identity), answer.request_id().header());
-        for_api.insert(REQUEST_ID, id.clone());
-        let (headers, headers_to_remove) = (replacing(&for_api), underscored().to_vec());
-        let mut response_headers_to_add = replacing(&HeaderMap::from_iter([(REQUEST_ID, id)]));
+        let id = option(&REQUEST_ID, answer.request_id().as_str());
+        let identity_headers = proxied::identity(identity).map(|(name, value)| option(&name, readable(value)));
+        let headers = identity_headers.into_iter().chain([id.clone()]).collect();
+        let headers_to_remove = underscored().to_vec();
         // The API may answer with an id of its own.
-        response_headers_to_add[0].append_action = pb::HeaderAppendAction::AddIfAbsent.into();
+        let given = pb::HeaderValueOption { append_action: pb::HeaderAppendAction::AddIfAbsent.into(), ..id };
+        let response_headers_to_add = vec![given];
         let ok = pb::OkHttpResponse { headers, headers_to_remove, response_headers_to_add, ..Default::default() };
         message.set_http_response(ok).set_dynamic_metadata(identity.map(metadata));
     } else {
@@ -38,16 +39,23 @@ pub(super) fn said(answer: &Answer) -> pb::CheckResponse {
     message
 }
 
-/// Headers that replace those of the same name. Envoy keeps an empty value.
+/// Headers that replace those of the same name.
 fn replacing(headers: &HeaderMap) -> Vec<pb::HeaderValueOption> {
-    let option = |(name, value): (&HeaderName, &HeaderValue)| {
-        let (key, value) = (name.to_string(), value.to_str().unwrap_or_default().to_owned());
-        pb::HeaderValueOption {
-            header: Some(pb::HeaderValue { key, value, ..Default::default() }),
-            append_action: pb::HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
-            keep_empty_value: true,
-            ..Default::default()
-        }
-    };
-    headers.iter().map(option).collect()
+    headers.iter().map(|(name, value)| option(name, value.to_str().unwrap_or_default())).collect()
+}
+
+/// The value of a header. Empty if it is not ASCII, or if HTTP does not allow it.
+fn readable(value: &str) -> &str {
+    if value.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~')) { value } else { "" }
+}
+
+/// A header that replaces those of the same name. Envoy keeps an empty value.
+fn option(name: &HeaderName, value: &str) -> pb::HeaderValueOption {
+    let (key, value) = (name.as_str().to_owned(), value.to_owned());
+    pb::HeaderValueOption {
+        header: Some(pb::HeaderValue { key, value, ..Default::default() }),
+        append_action: pb::HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
+        keep_empty_value: true,
+        ..Default::default()
+    }
 }

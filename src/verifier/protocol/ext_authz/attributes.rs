@@ -11,6 +11,8 @@ use crate::verifier::index::Key;
 
 /// The entry of `context_extensions` that names the Instance of a route, as `namespace/name`.
 const EXTENSION: &str = "tokenry.dev/instance";
+/// The most headers that have room at once. A message can have many more.
+const ROOM: usize = 64;
 /// The metadata of the call that names the Instance of all routes of a filter, as `namespace/name`.
 const METADATA: &str = "x-tokenry-instance";
 
@@ -46,7 +48,7 @@ pub(super) fn request(message: CheckRequest) -> Result<(HttpRequest, HeaderMap),
 fn headers(http: &HttpRequest) -> Option<HeaderMap> {
     let raw = http.header_map.iter().flat_map(|map| &map.headers).map(|header| (&header.key, &*header.raw_value));
     let joined = http.headers.iter().map(|(name, value)| (name, value.as_bytes()));
-    let mut headers = HeaderMap::new();
+    let mut headers = HeaderMap::with_capacity(http.headers.len().min(ROOM));
     for (name, value) in joined.chain(raw).filter(|(name, _)| !name.starts_with(':')) {
         let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
         headers.try_append(name, HeaderValue::from_bytes(value).ok()?).ok()?;
