@@ -25,10 +25,6 @@ use crate::outside::Reviewer;
 pub(crate) use front::Front;
 pub(super) use places::reading as bodies;
 
-/// The headers in which proxies name the address of their caller.
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-
 /// A protocol that the verifier speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
@@ -63,8 +59,8 @@ impl Protocol {
     pub fn source_header(self) -> Option<HeaderName> {
         match self {
             Self::ExtAuthz => None,
-            Self::ForwardAuth => Some(FORWARDED_FOR),
-            Self::IngressNginx => Some(REAL_IP),
+            Self::ForwardAuth => Some(const { HeaderName::from_static("x-forwarded-for") }),
+            Self::IngressNginx => Some(const { HeaderName::from_static("x-real-ip") }),
             Self::TokenReview | Self::Introspection | Self::Unknown => None,
         }
     }

@@ -165,6 +165,11 @@ pub(crate) fn identity(identity: Option<&Identity>) -> [(HeaderName, &str); 5] {
     ]
 }
 
+/// The value of a header. Empty if it is not ASCII, or if HTTP does not allow it.
+pub(crate) fn readable(value: &str) -> &str {
+    if value.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~')) { value } else { "" }
+}
+
 /// The identity headers in the words of HTTP.
 fn identified(who: Option<&Identity>) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(ROOM);
@@ -207,6 +212,12 @@ mod tests {
         }
         let asked = requested(&map, &Method::GET, appended);
         (asked.method.map(str::to_owned), asked.target.map(str::to_owned))
+    }
+
+    #[test]
+    fn a_value_that_is_no_ascii_is_left_empty() {
+        let all = ["", "account:a/x", "a b\t~", "é", "a\nb", "\u{7f}"].map(readable);
+        assert_eq!(all, ["", "account:a/x", "a b\t~", "", "", ""]);
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub(super) fn said(answer: &Answer) -> pb::CheckResponse {
     if code == Code::Ok {
         let identity = answer.verdict().identity.as_ref();
         let id = option(&REQUEST_ID, answer.request_id().as_str());
-        let identity_headers = proxied::identity(identity).map(|(name, value)| option(&name, readable(value)));
+        let identity_headers = proxied::identity(identity).map(|(name, value)| option(&name, proxied::readable(value)));
         let headers = identity_headers.into_iter().chain([id.clone()]).collect();
         let headers_to_remove = underscored().to_vec();
         // The API may answer with an id of its own.
@@ -44,16 +44,10 @@ fn replacing(headers: &HeaderMap) -> Vec<pb::HeaderValueOption> {
     headers.iter().map(|(name, value)| option(name, value.to_str().unwrap_or_default())).collect()
 }
 
-/// The value of a header. Empty if it is not ASCII, or if HTTP does not allow it.
-fn readable(value: &str) -> &str {
-    if value.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~')) { value } else { "" }
-}
-
 /// A header that replaces those of the same name. Envoy keeps an empty value.
 fn option(name: &HeaderName, value: &str) -> pb::HeaderValueOption {
-    let (key, value) = (name.as_str().to_owned(), value.to_owned());
     pb::HeaderValueOption {
-        header: Some(pb::HeaderValue { key, value, ..Default::default() }),
+        header: Some(pb::HeaderValue { key: name.as_str().into(), value: value.into(), ..Default::default() }),
         append_action: pb::HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
         keep_empty_value: true,
         ..Default::default()
