@@ -384,8 +384,8 @@ pub(crate) mod tests {
         let reviewer = Server::reviewer(&server);
         let tokens: Vec<_> = (0..1000).map(|n| n.to_string()).collect();
         let all = join_all(tokens.iter().map(|token| reviewer.permit(None, token, ("a", "eem")))).await;
-        let granted = all.iter().filter(|permit| permit.is_ok()).count();
-        assert_eq!(granted, WAITING_EACH);
+        let permitted = all.iter().filter(|permit| permit.is_ok()).count();
+        assert_eq!(permitted, WAITING_EACH);
         assert!(all.iter().flat_map(|permit| permit.as_ref().err()).all(|why| *why == Unreviewed::Crowded));
         assert_eq!(reviewer.permit(None, "later", ("a", "eem")).await, granted());
         let address = |last: usize| Some(IpAddr::from([192, 0, 2, u8::try_from(last).unwrap()]));

@@ -34,7 +34,6 @@ pub struct Tokens {
 
 pub struct Setting {
     pub world: World,
-    pub clock: Held,
     pub backend: Backend,
     pub tokens: Tokens,
     /// The verifier that a proxy asks, by HTTPS.
@@ -61,7 +60,7 @@ impl Setting {
         world.accepts("Instance", "shop", json!({"organization": "acme", "api": api})).await;
         let tokens = Tokens::issue(&world, &clock, verifier.running()).await;
         let backend = Backend::start().await;
-        Self { world, clock, backend, tokens, verifier, _operator: operator }
+        Self { world, backend, tokens, verifier, _operator: operator }
     }
 
     /// The path by which a proxy asks, without the end that names the protocol.
