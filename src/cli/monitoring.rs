@@ -10,7 +10,8 @@ use crate::outside::{Address, TlsFiles, sample::Sample, scrapes::SecureMetrics, 
 #[derive(Args)]
 pub(crate) struct Monitoring {
     /// Serve /metrics by HTTPS at --metrics-listen alone, to callers with a Kubernetes token whose user may get that
-    /// path. The token is for the audience tokenry.dev/metrics, or for the API server. The roles of the chart permit it with metrics.secure.enabled=true. Default: serve it at --probes, to all
+    /// path. The token is for the audience tokenry.dev/metrics, or for the API server. The roles of the chart permit it
+    /// with metrics.secure.enabled=true. Default: serve it at --probes, to all
     #[arg(long, env = "TOKENRY_METRICS_SECURE")]
     metrics_secure: bool,
     /// Address of /metrics with --metrics-secure, in the form of --listen

@@ -160,8 +160,8 @@ fn is_encrypted(collector: &Uri) -> bool {
     collector.scheme_str() == Some("https")
 }
 
-/// The rules for the handshake with a collector. It is verified by the roots of the system, or by the authorities in the
-/// file that `OTEL_EXPORTER_OTLP_CERTIFICATE` names.
+/// The rules for the handshake with a collector. It is verified by the roots of the system, or by the authorities in
+/// the file that `OTEL_EXPORTER_OTLP_CERTIFICATE` names.
 fn tls(given: impl Fn(&str) -> Option<String>) -> Result<ClientTlsConfig, String> {
     let read = |name: &str| {
         let unread = |path, error| format!("OTEL_EXPORTER_OTLP_{name}: cannot read {path}: {error}");

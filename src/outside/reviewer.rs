@@ -21,8 +21,8 @@ use crate::{
 /// The audience of the token of a caller that introspects. A token for another audience, such as the API server, proves
 /// nothing here. So this program cannot act as its callers.
 pub const AUDIENCE: &str = "tokenry.dev/verifier";
-/// The audience of the token of a scraper. A scraper may have a token for the API server instead, which is then shown to
-/// this program.
+/// The audience of the token of a scraper. A scraper may have a token for the API server instead, which is then shown
+/// to this program.
 pub const SCRAPED: &str = "tokenry.dev/metrics";
 /// The verb of the right on an Instance that a caller needs.
 pub const INTROSPECT: &str = "introspect";

@@ -381,7 +381,8 @@ impl Rights {
     }
 }
 
-/// Asks for each permission of `holder` at `place`. An answer that does not come in time counts as an absence of the API server.
+/// Asks for each permission of `holder` at `place`. An answer that does not come in time counts as an absence of the
+/// API server.
 pub async fn review<'a>(
     client: &Client,
     holder: &Holder,
