@@ -1,4 +1,4 @@
-//! The workflow of a release.
+//! The workflow of a release, and the Dockerfile that it builds.
 
 use std::{fs, process::Command};
 
@@ -40,4 +40,13 @@ fn the_workflow_names_full_versions_of_actions_and_neither_registry_nor_image() 
     }
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     assert!(readme.contains("There is no published image yet"), "name the image here, once there is one");
+}
+
+#[test]
+fn crate_workflow_and_dockerfile_have_the_same_rust() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
+    let manifest = read("Cargo.toml");
+    let rust = manifest.lines().find_map(|line| line.strip_prefix("rust-version = ")).unwrap().trim_matches('"');
+    assert!(read(WORKFLOW).contains(&format!("\n  RUST: \"{rust}\"\n")), "{rust}");
+    assert!(read("Dockerfile").contains(&format!("\nFROM rust:{rust}-")), "{rust}");
 }

