@@ -40,6 +40,10 @@ const SECRETS: &str = "secrets";
 const UNREAD: &str = "this gives no right to read values: add --read TOKEN for each token, unless the Instance gives \
     that right to owners (spec.ceiling: Members)";
 
+/// The message to a user that names a holder alone.
+const NO_RIGHT: &str = "name a right: --create, --read TOKEN, --claim TOKEN, --role INSTANCE:ROLE, --owner SUBJECT, \
+    --revoke ORGANIZATION, --policy INSTANCE:POLICY or --account NAME";
+
 /// How the advice of an admission policy begins: a Role in JSON.
 const ADVICE: &str = "; to allow it, apply this Role";
 
@@ -71,33 +75,32 @@ fn quoted(text: &str) -> String {
 }
 
 #[derive(Args)]
-#[command(group = clap::ArgGroup::new("right").required(true).multiple(true))]
 pub(crate) struct GrantRole {
     /// Holder of the right: user:NAME, group:NAME or serviceaccount:NAMESPACE/NAME
     subject: String,
     /// Create, change and delete tokens and accounts of its own
-    #[arg(long, group = "right")]
+    #[arg(long)]
     create: bool,
     /// Read the value of this token, in its Secret and no other one; the token may be created later
-    #[arg(long, group = "right", value_name = "TOKEN", add = names::of(Nameable::Token))]
+    #[arg(long, value_name = "TOKEN", add = names::of(Nameable::Token))]
     read: Vec<String>,
     /// Read and claim the value of this token, which is shown once; to claim is to patch its Secret
-    #[arg(long, group = "right", value_name = "TOKEN", add = names::of(Nameable::Token))]
+    #[arg(long, value_name = "TOKEN", add = names::of(Nameable::Token))]
     claim: Vec<String>,
     /// Give this role, as INSTANCE:ROLE, in the namespace of the Instance
-    #[arg(long, group = "right", value_name = "INSTANCE:ROLE")]
+    #[arg(long, value_name = "INSTANCE:ROLE")]
     role: Vec<String>,
     /// Name this owner, such as team:platform
-    #[arg(long, group = "right", value_name = "SUBJECT")]
+    #[arg(long, value_name = "SUBJECT")]
     owner: Vec<String>,
     /// Revoke tokens of this organization
-    #[arg(long, group = "right", value_name = "ORGANIZATION")]
+    #[arg(long, value_name = "ORGANIZATION")]
     revoke: Vec<String>,
     /// Add tokens to this AccessPolicy, as INSTANCE:POLICY, in the namespace of the Instance
-    #[arg(long, group = "right", value_name = "INSTANCE:POLICY")]
+    #[arg(long, value_name = "INSTANCE:POLICY")]
     policy: Vec<String>,
     /// Make tokens that act as this ServiceAccount of tokenry.dev
-    #[arg(long, group = "right", value_name = "NAME")]
+    #[arg(long, value_name = "NAME")]
     account: Vec<String>,
     /// Apply the objects; default: print them as YAML
     #[arg(long)]
@@ -109,6 +112,9 @@ pub(crate) struct GrantRole {
 impl GrantRole {
     pub(crate) fn main(self) -> Result<(), Error> {
         let holder = holder(&self.subject)?;
+        if self.rules([&self.read, &self.claim]).is_empty() {
+            return Err(Error::Usage(NO_RIGHT.into()));
+        }
         self.connection.work(async |place| {
             let read = secrets(place, &self.read).await?;
             let claimed = secrets(place, &self.claim).await?;

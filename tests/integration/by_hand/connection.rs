@@ -55,9 +55,10 @@ fn a_request_ends_at_its_timeout_also_while_it_connects() {
 }
 
 #[test]
-fn a_context_and_a_timeout_that_mean_nothing_are_named() {
+fn flags_that_mean_nothing_are_named() {
     for (args, said) in [
         (["list", "--request-timeout", "soon"], "invalid value 'soon' for '--request-timeout <DURATION>'"),
+        (["grant", "user:bob", "--apply"], "name a right: --create, --read TOKEN, "),
         (["list", "--context", "nowhere"], "--context nowhere: the kubeconfig has no such context"),
     ] {
         let (code, told) = ended(tokenry("https://127.0.0.1:1", &args).spawn().unwrap());
