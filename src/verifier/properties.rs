@@ -6,38 +6,62 @@ mod sent;
 
 use std::sync::Arc;
 
-use axum::body::{Body, to_bytes};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use axum::{
+    body::{Body, to_bytes},
+    response::Response,
+};
+use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_LENGTH};
 use proptest::{prelude::any, prop_assert, prop_assert_eq, proptest, test_runner::TestCaseError};
 use serde_json::json;
 use tower::ServiceExt;
 
 use super::{
+    Door,
     fixture::{door, teach_of, value},
-    protocol::router,
+    protocol::{forward_auth, router},
 };
 use crate::{access::header::IDENTITY, outside::reviewer::tests::Server, token::format};
 use sent::{About, SPOKEN, Sent, Spoken};
 
-/// The answer to a request. `None` for a request that no client can send.
-async fn answer(sent: &Sent) -> Option<(StatusCode, HeaderMap, Vec<u8>)> {
-    let (door, reviewer) = (door(), Server::reviewer(&Server::granting()));
+/// The parts of an answer.
+type AnswerParts = (StatusCode, HeaderMap, Vec<u8>);
+
+/// A door that knows the Instance and the token, and has answered nothing yet.
+fn taught() -> Arc<Door> {
+    let door = door();
     teach_of(&door, &value(), &json!({"api": {"excluded": [{"methods": ["DELETE"], "paths": ["/orders"]}]}}));
-    let request = sent.request("")?.map(Body::from);
-    let answer = router(door, Some(Arc::new(reviewer))).oneshot(request).await.unwrap();
-    let (status, headers) = (answer.status(), answer.headers().clone());
-    Some((status, headers, to_bytes(answer.into_body(), 1 << 20).await.unwrap().to_vec()))
+    door
 }
 
-/// The same in a time that runs ahead, so that nothing is waited for.
-fn answered(sent: &Sent) -> Option<(StatusCode, HeaderMap, Vec<u8>)> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(answer(sent))
+async fn parts(mut answer: Response) -> AnswerParts {
+    // The server adds it where it is missing.
+    answer.headers_mut().remove(CONTENT_LENGTH);
+    let (status, headers) = (answer.status(), answer.headers().clone());
+    (status, headers, to_bytes(answer.into_body(), 1 << 20).await.unwrap().to_vec())
+}
+
+/// The answer to a request. `None` for a request that no client can send.
+async fn answer(sent: &Sent) -> Option<AnswerParts> {
+    let request = sent.request("")?.map(Body::from);
+    let reviewer = Server::reviewer(&Server::granting());
+    Some(parts(router(taught(), Some(Arc::new(reviewer))).oneshot(request).await.unwrap()).await)
+}
+
+/// The answer without the router. `None` for a request that the verifier passes to the router.
+async fn quick_answer(sent: &Sent) -> Option<AnswerParts> {
+    let (head, _) = sent.request("")?.into_parts();
+    let is_quick = forward_auth::is_quick(&head.method, head.uri.path());
+    if is_quick { Some(parts(forward_auth::answer(&taught(), &head, None).await).await) } else { None }
+}
+
+/// Waits in a time that runs ahead.
+fn at_once<T>(task: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(task)
 }
 
 /// Checks the answer to a request.
 fn judged_well(sent: &Sent) -> Result<(), TestCaseError> {
-    let Some((status, headers, body)) = answered(sent) else { return Ok(()) };
+    let Some((status, headers, body)) = at_once(answer(sent)) else { return Ok(()) };
     // Nobody else asks, and the verifier has read everything. So it is never too busy to decide.
     prop_assert!(status.as_u16() < 500, "{} to {:?}", status, sent);
     // Not 2 and not 13, which are faults of the server.
@@ -77,13 +101,23 @@ proptest! {
         let bytes = [&vec![0; at][..], &[fault], &more].concat();
         judged_well(&sent(SPOKEN[spoken], &bytes))?;
     }
+
+    #[test]
+    fn the_answer_without_the_router_is_that_of_the_router(
+        bytes in proptest::collection::vec(any::<u8>(), 0..100),
+    ) {
+        let sent = sent(Spoken::ForwardAuth, &bytes);
+        if let Some(quick) = at_once(quick_answer(&sent)) {
+            prop_assert_eq!(Some(quick), at_once(answer(&sent)), "{:?}", sent);
+        }
+    }
 }
 
 #[test]
 fn a_right_request_of_each_protocol_is_let_in() {
     for spoken in SPOKEN {
         let sent = sent(spoken, &[]);
-        let (status, _, body) = answered(&sent).unwrap();
+        let (status, _, body) = at_once(answer(&sent)).unwrap();
         assert!(sent.holds_the_value && sent.lets_in(status.as_u16(), &body), "{status} {sent:?}");
     }
 }
@@ -96,6 +130,6 @@ fn bytes_in_a_body_change_no_other_part_and_a_hidden_value_is_seen() {
     let splice = [&[3, u8::try_from(at).unwrap(), u8::try_from(value().len()).unwrap()], escaped.as_bytes()].concat();
     let sent = sent(Spoken::TokenReview, &splice);
     assert_eq!((&sent.target, &sent.headers), (&right.target, &right.headers));
-    let (status, _, body) = answered(&sent).unwrap();
+    let (status, _, body) = at_once(answer(&sent)).unwrap();
     assert!(sent.holds_the_value && sent.lets_in(status.as_u16(), &body), "{status} {sent:?}");
 }

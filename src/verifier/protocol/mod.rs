@@ -3,7 +3,7 @@
 
 mod body;
 mod ext_authz;
-mod forward_auth;
+pub(super) mod forward_auth;
 mod front;
 mod ingress_nginx;
 mod introspected;
