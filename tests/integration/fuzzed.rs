@@ -1,6 +1,6 @@
 //! What the fuzz targets run, without a fuzzer. So a change that breaks them is noticed without a nightly toolchain.
 
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
 use crate::{harness::root, sent::SPOKEN};
 
@@ -41,9 +41,12 @@ fn version<'a>(manifest: &'a str, name: &str) -> Option<&'a str> {
     line.split('"').find(|part| part.starts_with(|c: char| c.is_ascii_digit()))
 }
 
+fn read(file: &str) -> String {
+    fs::read_to_string(root().join(file)).unwrap()
+}
+
 #[test]
 fn the_targets_are_built_with_the_libraries_of_the_program() {
-    let read = |file: &str| fs::read_to_string(root().join(file)).unwrap();
     let (own, fuzz) = (read("Cargo.toml"), read("fuzz/Cargo.toml"));
     let dependencies = fuzz.split("[dependencies]\n").nth(1).unwrap().split("\n\n").next().unwrap();
     for line in dependencies.lines().filter(|line| !line.starts_with("libfuzzer-sys") && !line.contains("path =")) {
@@ -55,4 +58,18 @@ fn the_targets_are_built_with_the_libraries_of_the_program() {
         let file = file.unwrap().file_name().into_string().unwrap();
         assert!(fuzz.contains(&format!("path = \"fuzz_targets/{file}\"")), "{file} is in no [[bin]]");
     }
+}
+
+#[test]
+fn the_targets_lock_each_library_of_the_program() {
+    let (own, lock) = (read("Cargo.toml"), read("fuzz/Cargo.lock"));
+    let libraries = own.split("\n[").filter_map(|section| section.split_once("]\n"));
+    let libraries = libraries.filter(|(name, _)| *name == "dependencies" || name.ends_with(".dependencies"));
+    let libraries = libraries.filter(|(name, _)| !name.starts_with("workspace"));
+    let lines = libraries.flat_map(|(_, lines)| lines.lines().filter(|line| line.contains(" = ")));
+    let wanted: BTreeSet<_> = lines.map(|line| line.split([' ', '.']).next().unwrap()).collect();
+    let locked = lock.split("\n\n").find(|package| package.contains("\nname = \"tokenry\"\n")).unwrap();
+    let locked = locked.lines().filter_map(|line| line.strip_prefix(" \"")?.split([' ', '"']).next());
+    assert!(wanted.contains("kube") && wanted.contains("procfs"), "{wanted:?}");
+    assert_eq!(locked.collect::<BTreeSet<_>>(), wanted, "run: cargo fetch --manifest-path fuzz/Cargo.toml");
 }
