@@ -25,7 +25,9 @@ impl Audit {
         self.requests += events.len();
         for event in events.iter().filter(|event| !event.is_try_to_forge()) {
             let component = event.user.rsplit('-').next().unwrap_or_default();
-            let sort = format!("{component}: {} {}/{}", event.verb, event.resource, event.subresource);
+            // A watch that begins with all objects takes the place of a list.
+            let verb = if ["get", "list", "watch"].contains(&&*event.verb) { "read" } else { &event.verb };
+            let sort = format!("{component}: {verb} {}/{}", event.resource, event.subresource);
             match event.code {
                 ..300 => drop(self.closed.remove(&sort)),
                 403 => {

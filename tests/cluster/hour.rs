@@ -180,15 +180,16 @@ impl Hour<'_> {
 
     fn suffer(&mut self, round: usize, fault: Fault) -> Told {
         self.look()?;
-        let before = self.tally()?;
+        let before = self.again("calls are read", || self.tally())?;
         self.site.tell(&format!("round {round}: {fault:?}"));
         let begin = Instant::now();
         self.fail(fault, round)?;
         let lasted = begin.elapsed();
         let ready = self.becomes("ready", Self::is_ready)?;
         let followed = self.becomes("followed", Self::is_followed)?;
-        self.prometheus.follow(self.site)?;
-        let (calls, firing) = (self.tally()?.since(before), self.prometheus.firing()?);
+        self.again("Prometheus follows", || self.prometheus.follow(self.site))?;
+        let calls = self.again("calls are read", || self.tally())?.since(before);
+        let firing = self.prometheus.firing()?;
         let step = Step { round, fault: format!("{fault:?}"), lasted, ready, followed, calls, firing };
         self.site.tell(&step.to_string());
         self.figures.add(step);
@@ -198,9 +199,14 @@ impl Hour<'_> {
     fn fail(&self, fault: Fault, round: usize) -> Told {
         match fault {
             Fault::Daemon(name, deed) => self.machine.daemon(name, deed),
-            Fault::Leader(deed) => self.machine.process(&self.leader()?, deed),
+            Fault::Leader(deed) => {
+                let leader = self.again("an operator leads", || self.leader())?;
+                self.machine.process(&leader, deed)
+            }
             Fault::Verifier(deed) => {
-                self.machine.process(&self.process(|process| process.component == "verifier")?, deed)
+                let is = |process: &Process| process.component == "verifier";
+                let verifier = self.again("a verifier runs", || self.process(is))?;
+                self.machine.process(&verifier, deed)
             }
             Fault::Replaced(component) => self.site.replace_pods(component),
             Fault::LeaseDeleted => self.site.kubectl(&["delete", "leases", "--all", "--namespace", SYSTEM]).map(drop),
@@ -222,17 +228,22 @@ impl Hour<'_> {
 
     /// Waits for a state after a fault. Returns the time that it took.
     fn becomes(&self, state: &str, is: impl Fn(&Self) -> Told) -> Told<Duration> {
-        let (begin, missing) = (Instant::now(), RefCell::new(String::new()));
-        let found = self.site.within(MENDED, &format!("everything is {state}"), || match is(self) {
-            Ok(()) => Ok(Some(())),
-            // The API server may still be starting.
+        let begin = Instant::now();
+        self.again(&format!("everything is {state}"), || is(self))?;
+        Ok(begin.elapsed())
+    }
+
+    /// Asks until there is an answer. A part that just came back may fail again for a moment.
+    fn again<T>(&self, what: &str, ask: impl Fn() -> Told<T>) -> Told<T> {
+        let missing = RefCell::new(String::new());
+        let found = self.site.within(MENDED, what, || match ask() {
+            Ok(answer) => Ok(Some(answer)),
             Err(error) => {
                 missing.replace(error);
                 Ok(None)
             }
         });
-        found.map_err(|error| format!("{error}: {}", missing.take()))?;
-        Ok(begin.elapsed())
+        found.map_err(|error| format!("{error}: {}", missing.take()))
     }
 
     /// Fails unless each Pod of both Deployments is ready, and says so itself, one operator leads, and each token is
@@ -296,14 +307,22 @@ impl Hour<'_> {
         }
     }
 
+    /// The logs of operators and verifiers, with their Pods.
+    fn logs(&self, from: &str) -> Told<Vec<(String, String)>> {
+        let log = |pod: &Value| {
+            let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+            Ok((name.to_owned(), self.site.kubectl(&["logs", name, "--namespace", SYSTEM, from])?))
+        };
+        self.site.pods("operator,verifier")?.iter().map(log).collect()
+    }
+
     /// Looks for leaked values, at new requests, and at the memory of each process.
     fn look(&mut self) -> Told {
         let from = format!("--since-time={}", self.searched);
         self.searched = Timestamp::now();
-        self.leaks.learn(&self.site.get(&["secrets", "--namespace", SHOP])?)?;
-        for pod in self.site.pods("operator,verifier")? {
-            let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-            let log = self.site.kubectl(&["logs", name, "--namespace", SYSTEM, &from])?;
+        let secrets = self.again("Secrets are listed", || self.site.get(&["secrets", "--namespace", SHOP]))?;
+        self.leaks.learn(&secrets)?;
+        for (name, log) in self.again("logs are read", || self.logs(&from))? {
             self.leaks.search(&format!("the log of {name}"), &log);
         }
         self.audit.count(&self.site.audited(&mut self.audited)?);
@@ -348,7 +367,7 @@ impl Hour<'_> {
         let passed = Timestamp::now().duration_since(begin).as_secs();
         let least = passed / (EVERY * 2).as_secs() as i64;
         let mut sum = 0;
-        for token in self.tokens()? {
+        for token in self.again("tokens are listed", || self.tokens())? {
             let status = &token["status"];
             let generation = status["lastGeneration"].as_i64().unwrap_or_default();
             if generation < least {
