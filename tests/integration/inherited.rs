@@ -153,12 +153,12 @@ async fn a_newer_operator_goes_on_with_the_objects_of_0_1_0_and_writes_no_record
     let (operator, verifier) = (world.operator(&clock).await, world.verifier(&clock).await);
     world.ready(&operator).await;
     world.looked_at(&operator, 5.0).await;
+    assert_eq!(world.lasting(), before);
     for (secret, verdict) in [("ci", 200), ("rotated-token", 200), ("suspended", 401)] {
         let value = world.value(secret).await.unwrap();
         assert_eq!(world.answered(&verifier, &value).await, verdict, "{secret}");
     }
     assert_eq!(world.answered(&verifier, CLAIMED).await, 200);
-    assert_eq!(world.lasting(), before);
 
     // The life of each value goes on.
     let first = world.value("ci").await.unwrap();
