@@ -119,7 +119,7 @@ impl World {
     }
 
     /// The status of the answer about a request to read, with this value.
-    async fn answered(&self, verifier: &Running, value: &str) -> u16 {
+    async fn reads(&self, verifier: &Running, value: &str) -> u16 {
         let path = format!("/v1/instances/{}/eem/authorize", self.namespace);
         let bearer = format!("Bearer {value}");
         let headers =
@@ -156,17 +156,17 @@ async fn a_newer_operator_goes_on_with_the_objects_of_0_1_0_and_writes_no_record
     assert_eq!(world.lasting(), before);
     for (secret, verdict) in [("ci", 200), ("rotated-token", 200), ("suspended", 401)] {
         let value = world.value(secret).await.unwrap();
-        assert_eq!(world.answered(&verifier, &value).await, verdict, "{secret}");
+        assert_eq!(world.reads(&verifier, &value).await, verdict, "{secret}");
     }
-    assert_eq!(world.answered(&verifier, CLAIMED).await, 200);
+    assert_eq!(world.reads(&verifier, CLAIMED).await, 200);
 
     // The life of each value goes on.
     let first = world.value("ci").await.unwrap();
     clock.move_by(hours(60 * 24));
     let second = world.await_generation("ci", 2).await;
-    let accepted = async || (world.answered(&verifier, &second).await == 200).then_some(());
+    let accepted = async || (world.reads(&verifier, &second).await == 200).then_some(());
     world.eventually("the second value is accepted", accepted).await;
-    assert_eq!(world.answered(&verifier, &first).await, 200, "it is in its overlap");
+    assert_eq!(world.reads(&verifier, &first).await, 200, "it is in its overlap");
     operator.stop().await;
     verifier.stop().await;
 }
