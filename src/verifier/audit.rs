@@ -316,7 +316,7 @@ mod tests {
         outside::traces::TraceParent,
         token::format,
         verifier::{
-            Cause, Identity, Origin, Presented, Protocol, Requested,
+            Cause, Identity, Origin, PresentedCredential, Protocol, Requested,
             fixture::{eem, origin},
             origin::RequestIds,
         },
@@ -382,7 +382,12 @@ mod tests {
 
     fn asking<'a>(method: &'a str, target: &'a str, headers: &'a HeaderMap) -> Asking<'a> {
         let request = Some(Requested { method: Some(method), target: Some(target), headers });
-        Asking { origin: origin(), instance: eem(), credential: Presented::Given(Err(Cause::Missing)), request }
+        Asking {
+            origin: origin(),
+            instance: eem(),
+            credential: PresentedCredential::Given(Err(Cause::Missing)),
+            request,
+        }
     }
 
     #[test]
@@ -438,7 +443,7 @@ mod tests {
         let nothing = Asking {
             origin: origin(),
             instance: eem(),
-            credential: Presented::Given(Err(Cause::Missing)),
+            credential: PresentedCredential::Given(Err(Cause::Missing)),
             request: None,
         };
         let text = line(&nothing, &Cause::Missing.into(), "2026-11-29T14:45:37Z");

@@ -51,13 +51,13 @@ pub struct Asking<'a> {
     /// The Instance that receives the request.
     pub instance: Key,
     /// The credential.
-    pub credential: Presented<'a>,
+    pub credential: PresentedCredential<'a>,
     /// The request to authorize. `None`: the door only checks the credential, and finds the token that it belongs to.
     pub request: Option<Requested<'a>>,
 }
 
 /// The credential of a question.
-pub enum Presented<'a> {
+pub enum PresentedCredential<'a> {
     /// The one in the headers of the request, at the places that the Instance names. An unknown Instance has the
     /// default places. The door looks for it by the index by which it judges.
     InHeaders,
@@ -191,7 +191,7 @@ impl Door {
 
     /// The decision on a credential that may be newer than the index.
     async fn later(&self, asking: &Asking<'_>, watch: Stopwatch) -> (Verdict, Option<Challenge>) {
-        let mut waiting = Waiting { door: self, asking, watch, is_over: false };
+        let mut waiting = WaitingQuestion { door: self, asking, watch, is_over: false };
         let (verdict, index) = self.patiently(asking).await;
         waiting.is_over = true;
         let entry = index.instance(&asking.instance);
@@ -289,8 +289,8 @@ impl Door {
         }
         let found = wanted.map_or(Err(Cause::Missing), |wanted| credential::find(wanted.headers, self.places(entry)));
         let credential = match &asking.credential {
-            Presented::InHeaders => &found,
-            Presented::Given(given) => given,
+            PresentedCredential::InHeaders => &found,
+            PresentedCredential::Given(given) => given,
         };
         let reads_path = entry.is_some_and(|entry| entry.rules.as_ref().is_ok_and(Rules::reads_path));
         let request = wanted.map(if reads_path { Requested::request } else { Requested::pathless });
@@ -339,7 +339,7 @@ impl Door {
 }
 
 /// A question that waits. Its future is dropped if its caller leaves meanwhile.
-struct Waiting<'a> {
+struct WaitingQuestion<'a> {
     door: &'a Door,
     asking: &'a Asking<'a>,
     watch: Stopwatch,
@@ -347,7 +347,7 @@ struct Waiting<'a> {
     is_over: bool,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingQuestion<'_> {
     fn drop(&mut self) {
         if !self.is_over {
             self.door.abandon(self.asking, self.watch);
@@ -401,7 +401,7 @@ mod tests {
     async fn cause(door: &Door, headers: &HeaderMap) -> Cause {
         let (method, target) = (Some("GET"), Some("/"));
         let request = Some(Requested { method, target, headers });
-        let credential = Presented::InHeaders;
+        let credential = PresentedCredential::InHeaders;
         door.ask(&Asking { origin: origin(), instance: eem(), credential, request }).await.verdict().cause
     }
 
@@ -425,7 +425,7 @@ mod tests {
     async fn a_verdict_after_a_wait_is_counted_and_challenged_by_the_index_that_gave_it() {
         let (door, headers) = (door(), presenting(&value()));
         let request = Some(Requested { method: Some("GET"), target: Some("/"), headers: &headers });
-        let credential = Presented::InHeaders;
+        let credential = PresentedCredential::InHeaders;
         let asking = Asking { origin: origin(), instance: eem(), credential, request };
         let (verdict, index) = door.patiently(&asking).await;
         teach(&door, &value());
@@ -472,7 +472,7 @@ mod tests {
         let (door, headers) = (door(), presenting(&value()));
         teach(&door, &value());
         let request = Some(Requested { method: Some("GET"), target: Some("/"), headers: &headers });
-        let asking = Asking { origin: origin(), instance: eem(), credential: Presented::InHeaders, request };
+        let asking = Asking { origin: origin(), instance: eem(), credential: PresentedCredential::InHeaders, request };
         assert_eq!(door.ask(&asking).await.verdict().cause, Cause::Allowed);
         teach_of(&door, &value(), &json!({"api": {"credentials": [{"header": "X-Key"}]}}));
         assert_eq!(door.ask(&asking).await.verdict().cause, Cause::Missing, "it was found by the places of before");
@@ -536,7 +536,7 @@ mod tests {
 
     async fn asked(door: &Door, (method, target): (&str, &str), headers: &HeaderMap) -> Cause {
         let request = Some(Requested { method: Some(method), target: Some(target), headers });
-        let credential = Presented::InHeaders;
+        let credential = PresentedCredential::InHeaders;
         door.ask(&Asking { origin: origin(), instance: eem(), credential, request }).await.verdict().cause
     }
 
@@ -567,7 +567,7 @@ mod tests {
         let nothing = Asking {
             origin: origin(),
             instance: eem(),
-            credential: Presented::Given(Err(Cause::Missing)),
+            credential: PresentedCredential::Given(Err(Cause::Missing)),
             request: None,
         };
         assert_eq!(door.ask(&nothing).await.verdict().cause, Cause::Missing);
@@ -608,14 +608,14 @@ mod tests {
         let nothing = Asking {
             origin: origin(),
             instance: eem(),
-            credential: Presented::Given(Err(Cause::Missing)),
+            credential: PresentedCredential::Given(Err(Cause::Missing)),
             request: None,
         };
         assert_eq!(door.ask(&nothing).await.schemes(), ["Bearer", "Basic"]);
         let other = Asking {
             origin: origin(),
             instance: Key::new("a", "none"),
-            credential: Presented::Given(Err(Cause::Missing)),
+            credential: PresentedCredential::Given(Err(Cause::Missing)),
             request: None,
         };
         assert_eq!(door.ask(&other).await.schemes(), ["Bearer"]);
@@ -665,7 +665,7 @@ mod tests {
                 .ask(&Asking {
                     origin: origin(),
                     instance: eem(),
-                    credential: Presented::Given(Err(Cause::Missing)),
+                    credential: PresentedCredential::Given(Err(Cause::Missing)),
                     request,
                 })
                 .await;
@@ -800,7 +800,7 @@ mod tests {
             .ask(&Asking {
                 origin: origin(),
                 instance: eem(),
-                credential: Presented::Given(Ok(Credential::Written(&value))),
+                credential: PresentedCredential::Given(Ok(Credential::Written(&value))),
                 request: None,
             })
             .await;
@@ -810,7 +810,7 @@ mod tests {
         door.ask(&Asking {
             origin: origin(),
             instance: eem(),
-            credential: Presented::Given(Err(Cause::Missing)),
+            credential: PresentedCredential::Given(Err(Cause::Missing)),
             request: None,
         })
         .await;

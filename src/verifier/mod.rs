@@ -70,7 +70,7 @@ pub use audit::{Audit, AuditOptions, WhenFull};
 pub use cause::{Category, Cause};
 pub use check::{Identity, Verdict};
 pub use credential::Credential;
-pub use door::{Answer, Asking, Door, Presented};
+pub use door::{Answer, Asking, Door, PresentedCredential};
 pub use flaw::Flaw;
 pub use journal::Journal;
 pub use origin::{Origin, RequestId};

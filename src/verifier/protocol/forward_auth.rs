@@ -13,7 +13,7 @@ use axum::{
 use http::{Method, StatusCode, request::Parts};
 
 use super::{
-    super::{Answer, Asking, Origin, Presented},
+    super::{Answer, Asking, Origin, PresentedCredential},
     Door, Protocol, proxied,
 };
 use crate::outside::server::PeerAddress;
@@ -43,7 +43,8 @@ pub(crate) async fn answer(door: &Door, parts: &Parts, peer: Option<PeerAddress>
     let (instance, appended) = proxied::target(&parts.uri);
     let request = Some(proxied::requested(&parts.headers, &parts.method, appended));
     let origin = Origin::of(Protocol::ForwardAuth, &parts.headers, peer);
-    let answer = told(&door.ask(&Asking { origin, instance, credential: Presented::InHeaders, request }).await);
+    let answer =
+        told(&door.ask(&Asking { origin, instance, credential: PresentedCredential::InHeaders, request }).await);
     if proxied::is_nginx(&parts.uri, appended) { for_nginx(answer) } else { answer }
 }
 

@@ -10,7 +10,7 @@ use axum::{
 };
 
 use super::{
-    super::{Asking, Origin, Presented},
+    super::{Asking, Origin, PresentedCredential},
     Door, Protocol,
     forward_auth::{for_nginx, told},
     proxied,
@@ -28,7 +28,7 @@ async fn authorize(State(door): State<Arc<Door>>, asked: Request) -> Response {
     let (instance, _) = proxied::target(&parts.uri);
     let request = Some(proxied::original(&parts.headers));
     let origin = Origin::of(Protocol::IngressNginx, &parts.headers, PeerAddress::of(&parts.extensions));
-    for_nginx(told(&door.ask(&Asking { origin, instance, credential: Presented::InHeaders, request }).await))
+    for_nginx(told(&door.ask(&Asking { origin, instance, credential: PresentedCredential::InHeaders, request }).await))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use axum::extract::{Request, State};
 use axum::{Router, response::IntoResponse, response::Response, routing::any};
 use http::{Method, header::CONTENT_TYPE};
 
-use super::super::{Asking, Category, Cause, Credential, Flaw, Origin, Presented, index::Key};
+use super::super::{Asking, Category, Cause, Credential, Flaw, Origin, PresentedCredential, index::Key};
 use super::{Door, Protocol, body, forward_auth::told, introspected, places, proxied};
 use crate::outside::{Reviewer, server::PeerAddress};
 
@@ -28,7 +28,7 @@ async fn introspect(State((door, reviewer)): State<ReviewDesk>, request: Request
     let mut origin = Origin::of(Protocol::Introspection, &parts.headers, PeerAddress::of(&parts.extensions));
     let request = Request::from_parts(parts, body);
     let credential = presented(reviewer.as_deref(), &mut origin, &instance, request).await;
-    let asking = Asking { origin, instance, credential: Presented::Given(credential), request: None };
+    let asking = Asking { origin, instance, credential: PresentedCredential::Given(credential), request: None };
     let answer = door.ask(&asking).await;
     let identity = match answer.verdict().cause.category() {
         Category::Allowed => answer.verdict().identity.as_ref(),

@@ -8,7 +8,7 @@ use axum::{Router, response::IntoResponse, response::Response, routing::any};
 use http::header::CONTENT_TYPE;
 
 use super::{
-    super::{Asking, Origin, Presented},
+    super::{Asking, Origin, PresentedCredential},
     Door, Protocol, body,
     forward_auth::told,
     places, proxied,
@@ -42,7 +42,7 @@ async fn review(State(door): State<Arc<Door>>, request: Request) -> Response {
     let read = body::read(Request::from_parts(parts, body), JSON).await;
     let question = read.and_then(|body| Ok(TokenQuestion::read(&body)?));
     let credential = question.as_ref().map_err(|cause| *cause).and_then(|question| question.credential(&instance));
-    let asking = Asking { origin, instance, credential: Presented::Given(credential), request: None };
+    let asking = Asking { origin, instance, credential: PresentedCredential::Given(credential), request: None };
     let answer = door.ask(&asking).await;
     let Ok(question) = &question else { return told(&answer) };
     let review = question.answer(&asking.instance, answer.verdict());

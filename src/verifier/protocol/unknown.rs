@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
 
-use super::super::{Asking, Flaw, Origin, Presented, Requested, index::Key};
+use super::super::{Asking, Flaw, Origin, PresentedCredential, Requested, index::Key};
 use super::{Door, Protocol, forward_auth::told};
 use crate::outside::server::PeerAddress;
 
@@ -22,7 +22,7 @@ async fn refuse(State(door): State<Arc<Door>>, question: Request) -> Response {
     let (method, target) = (Some(parts.method.as_str()), Some(parts.uri.path()));
     let request = Some(Requested { method, target, headers: &parts.headers });
     // The question is about no Instance. So no rule of an Instance applies to the path.
-    let (instance, credential) = (Key::new("", ""), Presented::Given(Err(Flaw::PathUnknown.into())));
+    let (instance, credential) = (Key::new("", ""), PresentedCredential::Given(Err(Flaw::PathUnknown.into())));
     told(&door.ask(&Asking { origin, instance, credential, request }).await)
 }
 

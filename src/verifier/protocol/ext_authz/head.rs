@@ -8,7 +8,7 @@ use http::{Extensions, HeaderMap};
 use super::{Protocol, attributes};
 use crate::{
     outside::server::PeerAddress,
-    verifier::{Asking, Cause, Origin, Presented, index::Key},
+    verifier::{Asking, Cause, Origin, PresentedCredential, index::Key},
 };
 
 /// The head of a call. Only it tells of a call whose message cannot be read.
@@ -28,6 +28,6 @@ impl CallHead {
     pub(super) fn flawed(self, cause: Cause) -> Asking<'static> {
         let origin = Origin::named(Protocol::ExtAuthz, self.peer, &HeaderMap::new());
         let instance = self.instance.unwrap_or_else(|| Key::new("", ""));
-        Asking { origin, instance, credential: Presented::Given(Err(cause)), request: None }
+        Asking { origin, instance, credential: PresentedCredential::Given(Err(cause)), request: None }
     }
 }

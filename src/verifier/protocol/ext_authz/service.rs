@@ -6,7 +6,7 @@ use envoy_types::ext_authz::v3::pb;
 use http::HeaderMap;
 use tonic::Status;
 
-use super::super::super::{Asking, Cause, Flaw, Origin, Presented, Requested, index::Key};
+use super::super::super::{Asking, Cause, Flaw, Origin, PresentedCredential, Requested, index::Key};
 use super::{Door, Protocol, answer, attributes, message};
 use crate::outside::server::PeerAddress;
 
@@ -25,9 +25,9 @@ impl pb::Authorization for ExtAuthz {
         let (read, none) = (attributes::request(message), HeaderMap::new());
         let headers = read.as_ref().map_or(&none, |(_, headers)| headers);
         let credential = match (&read, &named) {
-            (Err(_), _) => Presented::Given(Err(Flaw::Unreadable.into())),
-            (Ok(_), None) => Presented::Given(Err(Cause::InstanceUnnamed)),
-            (Ok(_), Some(_)) => Presented::InHeaders,
+            (Err(_), _) => PresentedCredential::Given(Err(Flaw::Unreadable.into())),
+            (Ok(_), None) => PresentedCredential::Given(Err(Cause::InstanceUnnamed)),
+            (Ok(_), Some(_)) => PresentedCredential::InHeaders,
         };
         let origin = Origin::named(Protocol::ExtAuthz, source, headers);
         let instance = named.unwrap_or_else(|| Key::new("", ""));
