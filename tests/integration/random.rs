@@ -137,7 +137,7 @@ async fn one(caller: &Caller, server: &str, sent: Sent) -> Outcome {
     };
     let status = answer.status().as_u16();
     // Not 2 and not 13, which are faults of the server.
-    let is_usual = |code: &HeaderValue| ["0", "3", "4", "11", "12", "14"].iter().any(|usual| code == usual);
+    let is_usual = |code: &HeaderValue| ["0", "3", "4", "11", "14"].iter().any(|usual| code == usual);
     assert!(answer.headers().get("grpc-status").is_none_or(is_usual), "{:?} to {sent:?}", answer.headers());
     let body = axum::body::to_bytes(Body::new(answer.into_body()), 1 << 20).await.unwrap();
     assert!(status < 500 || status == 503, "{status} to {sent:?}");

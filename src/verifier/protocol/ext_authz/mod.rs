@@ -38,11 +38,11 @@ async fn call(State((door, mut server)): State<(Arc<Door>, EnvoyServer)>, questi
             return message::refused(&door.ask(&head.flawed(cause)).await, speaks_grpc);
         }
     };
-    let Ok(mut answer) = server.call(question).await;
-    // The library itself refuses bytes that are no message. Then nobody has asked the door.
+    let Ok(answer) = server.call(question).await;
+    // The library itself refuses bytes that are no message, with the status of a fault of the server. Then nobody has
+    // asked the door.
     if answer.headers().contains_key("grpc-status") && !answer.headers().contains_key(REQUEST_ID) {
-        let refused = door.ask(&head.flawed(Flaw::Unreadable.into())).await;
-        answer.headers_mut().insert(REQUEST_ID, refused.request_id().header());
+        return message::refused(&door.ask(&head.flawed(Flaw::Unreadable.into())).await, true);
     }
     answer.into_response()
 }
@@ -246,7 +246,7 @@ mod tests {
         let answer = ask(door, about(requested("GET", "/login", &[]), &[NAMED])).await.unwrap();
         assert_eq!(answer.dynamic_metadata, None);
         let (status, headers, _) = http(answer);
-        assert_eq!((status, headers.len(), &headers[ROLE]), (200, 5, &http::HeaderValue::from_static("")));
+        assert_eq!((status, headers.len(), &headers[ROLE]), (200, 6, &http::HeaderValue::from_static("")));
     }
 
     #[tokio::test]
@@ -470,7 +470,7 @@ mod tests {
                 Body::from(bytes.clone()),
             )
             .await;
-            assert!(status == 200 && code.as_ref().is_some_and(|code| code != "0"), "{bytes:?}: {status} {code:?}");
+            assert_eq!((status, code.as_deref()), (200, Some("3")), "{bytes:?}: INVALID_ARGUMENT");
         }
     }
 
