@@ -162,10 +162,10 @@ fn stamped(object: &Value) -> Value {
         true => &[name::CREATED_BY, name::OWNER_GROUPS, name::REVOKED_BY][..],
         false => &[name::CREATED_BY, name::OWNER_GROUPS],
     };
-    if let Some(annotations) = object["metadata"]["annotations"].as_object_mut() {
+    if let Some(annotations) = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
         annotations.retain(|key, _| !replaced.contains(&&**key));
     }
-    for (key, value) in object["metadata"]["labels"].as_object_mut().into_iter().flatten() {
+    for (key, value) in object.pointer_mut("/metadata/labels").and_then(Value::as_object_mut).into_iter().flatten() {
         let of = key.strip_prefix(name::ORGANIZATION);
         if of.is_some_and(|name| organizations.iter().any(|listed| listed == name)) {
             *value = Value::String(String::new());

@@ -178,7 +178,7 @@ mod tests {
         let controller = owner(json!({"controller": true}));
         for (wrong, path) in [
             (json!({"name": null}), "metadata.name"),
-            (json!({"generateName": "A-"}), "metadata.generateName"),
+            (json!({"generateName": "Ab-"}), "metadata.generateName"),
             (json!({"namespace": "a.b"}), "metadata.namespace"),
             (json!({"labels": {"a b": "c"}}), "metadata.labels[a b]"),
             (json!({"labels": {"a": "b c"}}), "metadata.labels[a]"),
