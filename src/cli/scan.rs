@@ -59,17 +59,13 @@ struct Finding {
 impl Scan {
     /// Prints the findings. Success means that there are none.
     pub(crate) fn main(self) -> Result<(), Error> {
-        let (mut found, mut files) = (Vec::new(), 0);
-        for path in &self.paths {
-            match path.as_os_str() == "-" {
-                true => search("standard input", io::stdin().lock(), &mut found).map(|()| files += 1)?,
-                false => files += walk(path, &mut found)?,
-            }
-        }
+        let mut found = Vec::new();
+        let searched = self.search(&mut found);
         match self.output {
             FindingsForm::Text => found.iter().for_each(|finding| output::line(&finding.told())),
             FindingsForm::Sarif => output::object(&log(&found), output::ObjectForm::Json)?,
         }
+        let files = searched?;
         if found.is_empty() {
             remark(&format!("no token in {}", counted(files, "file")));
             return Ok(());
@@ -77,6 +73,18 @@ impl Scan {
         let tokens = counted(found.len(), "token");
         remark(&format!("{tokens} in {}: rotate with --previous 0s, or revoke", counted(files, "file")));
         Err(Error::No)
+    }
+
+    /// Searches all paths. Returns the number of files. After a failure, `found` has the findings before it.
+    fn search(&self, found: &mut Vec<Finding>) -> Result<usize, Error> {
+        let mut files = 0;
+        for path in &self.paths {
+            match path.as_os_str() == "-" {
+                true => search("standard input", io::stdin().lock(), found).map(|()| files += 1)?,
+                false => files += walk(path, found)?,
+            }
+        }
+        Ok(files)
     }
 }
 
@@ -98,7 +106,8 @@ fn walk(path: &Path, found: &mut Vec<Finding>) -> Result<usize, Error> {
     let is_kept = |entry: &walkdir::DirEntry| entry.file_name() != ".git";
     for entry in WalkDir::new(path).sort_by_file_name().into_iter().filter_entry(is_kept) {
         let entry = entry.map_err(|error| Error::local("cannot scan", error))?;
-        if entry.file_type().is_file() {
+        // A path that the user names may be a link, or a pipe of the shell.
+        if entry.file_type().is_file() || entry.depth() == 0 && !path.is_dir() {
             let name = entry.path().display().to_string();
             let file =
                 File::open(entry.path()).map_err(|error| Error::local(format_args!("cannot read {name}"), error))?;

@@ -60,7 +60,9 @@ async fn refusal(world: &World, sample: &Sample) -> Option<String> {
 
 /// The samples, by number, in which the program finds a fault.
 fn linted(samples: &[Sample]) -> BTreeSet<usize> {
-    let folder = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("offline-{}", std::process::id()));
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("offline-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::SeqCst));
+    let folder = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::create_dir_all(&folder).unwrap();
     for (index, sample) in samples.iter().enumerate() {
         std::fs::write(folder.join(format!("{index}.json")), sample.object.to_string()).unwrap();
@@ -133,8 +135,14 @@ fn values(schema: &Value) -> Vec<Value> {
     }
     if schema["format"] == "date-time" {
         all.extend(
-            ["2030-01-01T00:00:00Z", "2030-01-01t00:00:00.5+02:00", "2030-01-01T00:00Z", "2030-01-01 00:00:00Z"]
-                .map(Value::from),
+            [
+                "2030-01-01T00:00:00Z",
+                "2030-01-01t00:00:00.5+02:00",
+                "2030-01-01T00:00Z",
+                "2030-01-01 00:00:00Z",
+                "2030-06-30T23:59:60Z",
+            ]
+            .map(Value::from),
         );
     }
     all
@@ -218,9 +226,15 @@ async fn lint_and_the_api_server_agree_on_metadata() {
     let of = |count: usize| (0..count).map(|index| json!(format!("example.com/a{index}"))).collect();
     try_each("finalizers", vec![of(16), of(17)]);
     let controller = reference(json!({"controller": true}));
+    let other = reference(json!({"controller": true, "uid": "v"}));
     try_each(
         "ownerReferences",
-        vec![json!([reference(json!({}))]), json!([controller]), json!([controller, controller])],
+        vec![
+            json!([reference(json!({}))]),
+            json!([controller]),
+            json!([controller, controller]),
+            json!([controller, other]),
+        ],
     );
     for wrong in [
         json!({"uid": null}),

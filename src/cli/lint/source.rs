@@ -41,7 +41,8 @@ pub(super) fn read(path: &Path, recursive: bool, sources: &mut Vec<Source>) -> R
     for entry in WalkDir::new(path).max_depth(depth).sort_by_file_name().into_iter().filter_entry(is_kept) {
         let entry = entry.map_err(|error| Error::local("cannot lint", error))?;
         let ending = entry.path().extension().and_then(|ending| ending.to_str());
-        if entry.file_type().is_file() && ending.is_some_and(|ending| ENDINGS.contains(&ending)) {
+        // A link too, as all files of a mounted ConfigMap are.
+        if entry.path().is_file() && ending.is_some_and(|ending| ENDINGS.contains(&ending)) {
             sources.push(file(entry.path())?);
         }
     }

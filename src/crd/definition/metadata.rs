@@ -1,6 +1,8 @@
 //! The metadata of a new object, as the API server judges it for objects of all kinds (`ValidateObjectMeta` in
 //! k8s.io/apimachinery).
 
+use std::collections::BTreeSet;
+
 use schemars::schema_for;
 use serde_json::{Map, Value, json};
 
@@ -8,6 +10,8 @@ use crate::crd::{Fault, ObjectName, keys, text::is_subdomain};
 
 /// The most bytes of all annotations, keys and values together.
 const ANNOTATIONS: usize = 256 * 1024;
+/// The longest name of an object (RFC 1123 subdomain).
+const SUBDOMAIN: usize = 253;
 /// The longest name of a namespace (RFC 1123 label).
 const LABEL: usize = 63;
 /// Finalizers that exclude each other, as each of them says the fate of the dependents.
@@ -34,6 +38,13 @@ pub(super) fn schema() -> Value {
         "selfLink": text,
     });
     json!({"type": "object", "properties": fields})
+}
+
+/// Removes names that are empty. For the API server, these are not given.
+pub(super) fn complete(object: &mut Value) {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.retain(|field, value| !(["name", "namespace", "generateName"].contains(&&**field) && value == ""));
+    }
 }
 
 /// The faults of metadata whose fields have their types.
@@ -80,19 +91,18 @@ fn names(metadata: &Value, faults: &mut Vec<Fault>) {
         }
         (Some(_), _) | (None, Some(_)) => {}
     }
-    if text("resourceVersion").is_some() {
-        let message = "is given by the API server, and refused on a new object; remove it";
-        faults.push(Fault::invalid("metadata.resourceVersion", message));
-    }
 }
 
-/// True if a name can begin so. The API server replaces a dash at the end, and the character before it, by a letter.
+/// True if a name can begin so. The API server judges the prefix, with a letter in place of a dash at the end and of
+/// the character before it, and then the name that it has made.
 fn begins_name(prefix: &str) -> bool {
     let masked = prefix.strip_suffix('-').and_then(|before| {
         let mut kept = before.to_owned();
         kept.pop().map(|_| format!("{kept}a"))
     });
     is_subdomain(masked.as_deref().unwrap_or(prefix))
+        && is_subdomain(&format!("{prefix}x"))
+        && prefix.len() <= SUBDOMAIN
 }
 
 fn finalizers(metadata: &Value, faults: &mut Vec<Fault>) {
@@ -116,7 +126,10 @@ fn references(metadata: &Value, faults: &mut Vec<Fault>) {
             faults.push(Fault::invalid(format!("metadata.ownerReferences[{index}].apiVersion"), message));
         }
     }
-    if all().filter(|reference| reference["controller"] == true).count() > 1 {
+    // The API server drops repeated entries before it judges them.
+    let controllers: BTreeSet<_> =
+        all().filter(|reference| reference["controller"] == true).map(Value::to_string).collect();
+    if controllers.len() > 1 {
         let message = "must have at most one entry with controller: true; remove the others";
         faults.push(Fault::invalid("metadata.ownerReferences", message));
     }

@@ -43,11 +43,13 @@ impl Definitions {
         self.kinds.keys().map(String::as_str)
     }
 
-    /// The object as the API server would store it: with defaults, and without fields that are `null`. An object of
+    /// The object as the API server would store it: with defaults, and without fields that are `null` or names that are
+    /// empty. An object of
     /// another kind stays as it is.
     pub fn complete(&self, object: &mut Value) {
         if let Some(schema) = self.schema(object) {
             structure::complete(schema, object);
+            metadata::complete(object);
         }
     }
 
@@ -176,9 +178,12 @@ mod tests {
             owner
         };
         let controller = owner(json!({"controller": true}));
+        let other = owner(json!({"controller": true, "uid": "v"}));
         for (wrong, path) in [
             (json!({"name": null}), "metadata.name"),
+            (json!({"generateName": "A-"}), "metadata.generateName"),
             (json!({"generateName": "Ab-"}), "metadata.generateName"),
+            (json!({"generateName": "a.-"}), "metadata.generateName"),
             (json!({"namespace": "a.b"}), "metadata.namespace"),
             (json!({"labels": {"a b": "c"}}), "metadata.labels[a b]"),
             (json!({"labels": {"a": "b c"}}), "metadata.labels[a]"),
@@ -191,8 +196,7 @@ mod tests {
                 json!({"ownerReferences": [owner(json!({"apiVersion": "a/"}))]}),
                 "metadata.ownerReferences[0].apiVersion",
             ),
-            (json!({"ownerReferences": [controller, controller]}), "metadata.ownerReferences"),
-            (json!({"resourceVersion": "1"}), "metadata.resourceVersion"),
+            (json!({"ownerReferences": [controller, other]}), "metadata.ownerReferences"),
             (json!({"creationTimestamp": "soon"}), "metadata.creationTimestamp"),
         ] {
             let told = faults(wrong);
@@ -200,7 +204,8 @@ mod tests {
         }
         let well = json!({
             "generateName": "ci-", "labels": {"a": "b"}, "annotations": {"Example.com/a": "b c"},
-            "finalizers": ["example.com/a"], "ownerReferences": [owner(json!({}))], "creationTimestamp": null,
+            "finalizers": ["example.com/a"], "ownerReferences": [controller, controller], "creationTimestamp": null,
+            "namespace": "", "resourceVersion": "1",
         });
         assert_eq!(faults(well), [""; 0]);
     }

@@ -1,5 +1,7 @@
 //! The structure of an object by its schema: types, unknown and missing fields, and limits.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
 use super::rules::DefinitionRules;
@@ -85,13 +87,16 @@ impl Inspection<'_> {
     fn items(&mut self, schema: &Value, items: &[Value], path: &str) {
         let keys: Vec<_> = schema["x-kubernetes-list-map-keys"].as_array().into_iter().flatten().collect();
         let is_set = matches!(schema["x-kubernetes-list-type"].as_str(), Some("set" | "map"));
-        let same = |one: &Value, other: &Value| match &keys[..] {
-            [] => one == other,
-            keys => keys.iter().filter_map(|key| key.as_str()).all(|key| one.get(key) == other.get(key)),
+        let identity = |item: &Value| match &keys[..] {
+            [] => item.to_string(),
+            keys => keys.iter().filter_map(|key| Some(item.get(key.as_str()?)?.to_string() + ",")).collect(),
         };
-        for (index, item) in items.iter().enumerate() {
+        let mut seen = HashSet::new();
+        let most = schema["maxItems"].as_u64().and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
+        // What is beyond the limit is a fault already.
+        for (index, item) in items.iter().enumerate().take(most) {
             let path = format!("{path}[{index}]");
-            if is_set && items[..index].iter().any(|earlier| same(earlier, item)) {
+            if is_set && !seen.insert(identity(item)) {
                 self.add(&path, "repeats an earlier entry; remove it");
             }
             self.judge(&schema["items"], item, &path);
@@ -147,7 +152,8 @@ fn is_date_time(text: &str) -> bool {
     let form: String = text.chars().map(digit).collect();
     let Some(rest) = form.strip_prefix("0000-00-00T00:00:00") else { return false };
     let zone = rest.strip_prefix(".0").map_or(rest, |fraction| fraction.trim_start_matches('0'));
-    ["Z", "+00:00", "-00:00"].contains(&zone) && text.parse::<jiff::Timestamp>().is_ok()
+    let is_leap_second = text.get(17..19) == Some("60");
+    ["Z", "+00:00", "-00:00"].contains(&zone) && !is_leap_second && text.parse::<jiff::Timestamp>().is_ok()
 }
 
 /// The message for a value that is beyond a limit of its schema.

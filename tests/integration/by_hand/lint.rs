@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::Write,
+    os::unix::fs::symlink,
     path::PathBuf,
     process::{Command, Output, Stdio},
 };
@@ -53,6 +54,23 @@ fn the_manifests_of_the_examples_have_no_fault() {
     let checked = err.lines().last().unwrap().strip_prefix("no fault in ").unwrap();
     let count: usize = checked.split(' ').next().unwrap().parse().unwrap();
     assert!(count > 30, "{err}");
+}
+
+#[test]
+fn a_link_in_a_folder_is_read_as_in_a_mounted_config_map() {
+    let (folder, elsewhere) = (folder("links"), folder("linked"));
+    fs::write(elsewhere.join("bad"), format!("{TOKEN}  role: A\n")).unwrap();
+    let _earlier = fs::remove_file(folder.join("bad.yaml"));
+    symlink(elsewhere.join("bad"), folder.join("bad.yaml")).unwrap();
+    let (code, out, err) = lint(&[folder.to_str().unwrap()]);
+    assert!(code == 1 && out.contains("spec.role"), "{out}{err}");
+}
+
+#[test]
+fn a_list_that_is_far_too_long_is_refused_soon() {
+    let entries: String = (0..100_000).map(|entry| format!("  - p{entry}\n")).collect();
+    let (code, out, err) = piped(&["-"], &format!("{TOKEN}  projects:\n{entries}"));
+    assert!(code == 1 && out.contains("spec.projects: must have at most"), "{out}{err}");
 }
 
 #[test]

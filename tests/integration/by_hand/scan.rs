@@ -1,6 +1,6 @@
 //! `scan` and the expression of the documentation, with a value that was really issued.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
@@ -60,6 +60,11 @@ async fn a_value_is_found_by_its_place_and_never_printed_and_by_the_expression_o
     sarif::validate(&log.out);
     assert_eq!(scan(&folder, &text, &["-"]).code, 1);
     assert!(scan(&folder, "", &["missing"]).failed(6).contains("missing"));
+    let partly = scan(&folder, "", &["app/dev.env", "missing"]);
+    assert_eq!((partly.code, partly.out.as_str()), (6, lines.as_str()), "findings before a failure are told");
+    symlink("app/dev.env", folder.join("linked")).unwrap();
+    assert_eq!(scan(&folder, "", &["linked"]).code, 1, "a link that the user names is read");
+    assert_eq!(scan(&folder, &text, &["/dev/stdin"]).code, 1);
     let mut grep = Command::new("grep");
     grep.args(["-rohE", &expression(), "app"]).current_dir(&folder);
     let by_others = run(grep, "");
