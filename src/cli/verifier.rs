@@ -30,8 +30,8 @@ pub(crate) struct Verifier {
     /// verifier.introspection.enabled=true; default: answer 501
     #[arg(long, env = "TOKENRY_INTROSPECTION")]
     introspection: bool,
-    /// Trace every decision whose proxy traces it, whatever --trace-sample is; only for proxies that take no
-    /// traceparent from their own callers; default: --trace-sample chooses among these too
+    /// Trace each decision that its proxy traces; only for proxies that take no traceparent from their own callers;
+    /// default: --trace-sample chooses among these too
     #[arg(long, env = "TOKENRY_TRACE_FOLLOW_PROXY")]
     trace_follow_proxy: bool,
     #[command(flatten)]

@@ -15,7 +15,7 @@ pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Timestamp;
 
     /// The current time, as fine as the clock is. Default: that of [`now`](Self::now). For logs, and for
-    /// ids: no time in a status may come from it.
+    /// ids: a time in a status may come from it only through [`whole`].
     fn precise(&self) -> Timestamp {
         self.now()
     }

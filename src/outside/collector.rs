@@ -7,12 +7,15 @@ use opentelemetry_proto::{tonic::resource::v1::Resource, transform::common::toni
 use opentelemetry_sdk::Resource as Detected;
 use percent_encoding::percent_decode_str;
 use tokio::time::sleep;
+use tokio_rustls::rustls::pki_types::{CertificateDer, pem::PemObject};
 use tonic::{
     Code, Request, Status,
     metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap},
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 use tonic_types::StatusExt;
+
+use super::refusal::with_causes;
 
 /// The address of a collector beside this process.
 const BESIDE: &str = "http://localhost:4317";
@@ -85,7 +88,11 @@ impl Collector {
         let mut endpoint = endpoint(&given("ENDPOINT").unwrap_or_else(|| BESIDE.into()), is_insecure)?;
         if is_encrypted(endpoint.uri()) {
             endpoint = endpoint.tls_config(tls(&given)?).map_err(|error| {
-                format!("cannot verify the collector: {error}; name its authority by OTEL_EXPORTER_OTLP_CERTIFICATE")
+                format!(
+                    "cannot use TLS for the collector: {}; see the files that OTEL_EXPORTER_OTLP_CERTIFICATE, \
+                     OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY name",
+                    with_causes(&error)
+                )
             })?;
         }
         if let Some(warning) = exposed(&headers, endpoint.uri()) {
@@ -168,13 +175,21 @@ fn tls(given: impl Fn(&str) -> Option<String>) -> Result<ClientTlsConfig, String
         given(name).map(|path| fs::read(&path).map_err(|error| unread(path, error))).transpose()
     };
     let config = match read("CERTIFICATE")? {
-        Some(authorities) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authorities)),
+        // The library takes a file without certificates for authorities that nobody signed by.
+        Some(pem) if CertificateDer::from_pem_slice(&pem).is_err() => {
+            return Err("OTEL_EXPORTER_OTLP_CERTIFICATE: the file has no certificate in PEM form".to_owned());
+        }
+        Some(pem) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)),
         None => ClientTlsConfig::new().with_native_roots(),
     };
-    Ok(match read("CLIENT_CERTIFICATE")?.zip(read("CLIENT_KEY")?) {
-        Some((certificate, key)) => config.identity(Identity::from_pem(certificate, key)),
-        None => config,
-    })
+    match (read("CLIENT_CERTIFICATE")?, read("CLIENT_KEY")?) {
+        (Some(certificate), Some(key)) => Ok(config.identity(Identity::from_pem(certificate, key))),
+        (None, None) => Ok(config),
+        (Some(_), None) | (None, Some(_)) => {
+            let both = "name both OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY, or neither";
+            Err(both.to_owned())
+        }
+    }
 }
 
 /// The warning about headers that others on the network can read. `None`: there are no headers, they are encrypted, or
@@ -251,7 +266,10 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_HEADERS", "a=s3cret%0A"),
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://collector"),
             ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nowhere"),
+            ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/dev/null"),
             ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/nowhere"),
+            ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/dev/null"),
+            ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "/dev/null"),
         ] {
             let tried = [(variable, value), ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector")];
             let told = named(&tried).err().unwrap();

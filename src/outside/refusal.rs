@@ -261,10 +261,11 @@ impl From<request::Error> for Why {
 }
 
 /// Texts of the client library's errors that say nothing about the cause.
-const WRAPPERS: [&str; 4] = ["ServiceError", "HyperError", "tunnel error", "failed to create underlying connection"];
+const WRAPPERS: [&str; 5] =
+    ["ServiceError", "HyperError", "tunnel error", "connection error", "failed to create underlying connection"];
 
-/// The text of the runtime's error for a time limit that has passed.
-const ELAPSED: &str = "deadline has elapsed";
+/// The texts of errors for a time limit that has passed: that of the runtime, and that of input and output.
+const ELAPSED: [&str; 2] = ["deadline has elapsed", "timed out"];
 
 /// The text of an error, followed by its causes. A cause that the text already contains is left out. The
 /// names of the client library's errors and the error numbers of the operating system are left out too.
@@ -272,7 +273,7 @@ pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
     let told = all_causes(error);
     let is_wrapper = |part: &str| WRAPPERS.contains(&part) || part.starts_with("client error (");
     let plain = |part: &str| match part {
-        ELAPSED => "no answer in time".to_owned(),
+        _ if ELAPSED.contains(&part) => "no answer in time".to_owned(),
         _ => part.split(" (os error ").next().unwrap_or_default().to_owned(),
     };
     let parts: Vec<_> = told.split(": ").filter(|part| !is_wrapper(part)).map(plain).collect();
@@ -305,6 +306,8 @@ mod tests {
         let numbered = std::io::Error::from_raw_os_error(111);
         let told = with_causes(&kube::Error::Service(Box::new(std::io::Error::other(numbered))));
         assert_eq!(told, "Connection refused");
+        let late = std::io::Error::from(std::io::ErrorKind::TimedOut);
+        assert_eq!(with_causes(&kube::Error::Service(Box::new(late))), "no answer in time");
     }
 
     #[test]

@@ -168,12 +168,14 @@ impl Door {
             }
         };
         let request_id = self.journal.request_id(asking);
-        if let Some(line) = self.journal.write(asking, &verdict, &request_id, at) {
-            line.wait().await;
-        }
+        let line = self.journal.write(asking, &verdict, &request_id, at);
         let answer = Answer { verdict, challenge, protocol: asking.origin.protocol, request_id };
+        // Before the wait for the line: the caller can leave during it.
         if let Some(span) = span {
             self.journal.end(span, asking, &answer);
+        }
+        if let Some(line) = line {
+            line.wait().await;
         }
         answer
     }
@@ -324,8 +326,7 @@ impl Door {
             if self.hearing.is_old() {
                 return (Cause::OutOfTouch.into(), index);
             }
-            let instance = entry.map(|_| asking.instance.clone());
-            place = place.or_else(|| self.waiting.take(instance));
+            place = place.or_else(|| self.waiting.take(entry.map(|_| asking.instance.clone())));
             if place.is_none() {
                 return (Cause::Crowded.into(), index);
             }

@@ -30,7 +30,7 @@ pub enum Flaw {
     IntrospectionOff,
     /// No protocol has the path of the question. A guard with a mistyped path refuses everybody.
     PathUnknown,
-    /// The caller, or its proxy, closed the connection before the answer.
+    /// The caller, or its proxy, closed the connection while the question waited for news.
     CallerLeft,
 }
 

@@ -123,7 +123,7 @@ impl Tally {
     fn forget(&self, metrics: &Metrics) {
         let mut gone = self.gone.lock().expect("nobody panics here");
         *gone = true;
-        for (protocol, cause, _) in self.counted.load().iter() {
+        for (protocol, cause, _) in self.counted.swap(Arc::default()).iter() {
             metrics.forget_verdicts(&self.name, protocol.as_str(), cause.category().code(), cause.as_str());
         }
     }
@@ -197,10 +197,12 @@ mod tests {
     fn a_decision_that_is_under_way_brings_no_series_of_a_deleted_instance_back() {
         let (tallies, metrics) = tallies();
         tallies.count(Some(&key(1)), DECISION, Duration::ZERO);
-        // The decision has found the counters of the Instance, and none for its cause.
+        // The decision has found the counters of the Instance.
         let found = tallies.name(&key(1)).unwrap();
         tallies.retain(|_| false);
-        assert!(!found.count(&metrics, (Protocol::ForwardAuth, Cause::Expired), Duration::ZERO));
+        for decision in [DECISION, (Protocol::ForwardAuth, Cause::Expired)] {
+            assert!(!found.count(&metrics, decision, Duration::ZERO), "{decision:?}");
+        }
         assert_eq!(counted(&metrics), HashMap::new());
         let before = tallies.named.load_full();
         tallies.named.store(Arc::new([(key(1), found)].into_iter().collect()));

@@ -23,7 +23,7 @@ pub(crate) enum WhyJudged {
     Token,
 }
 
-/// Checks that an Instance lets `request` through unjudged. `credential` is the one that the adapter presents.
+/// Checks that an Instance lets `request` through unjudged. `credential` is that of the question.
 ///
 /// # Errors
 /// The request is judged. The error is the first reason.
@@ -34,7 +34,7 @@ pub(crate) fn unguarded<E>(
 ) -> Result<(), WhyJudged> {
     let entry = instance.filter(|entry| !entry.deleting && !entry.disabled).ok_or(WhyJudged::Closed)?;
     entry.rules.as_ref().map_err(|_| WhyJudged::Closed)?.unguarded(request)?;
-    // The adapter may have read the credential by earlier places, or from elsewhere than a header.
+    // The credential may be from elsewhere than a header.
     let presented = credential.as_ref().is_ok_and(|found| format::id(found.text()).is_ok());
     if presented || entry.places.may_hold_a_token(request.headers) { Err(WhyJudged::Token) } else { Ok(()) }
 }

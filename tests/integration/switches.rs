@@ -58,7 +58,7 @@ fn switches() -> Vec<Switch> {
 }
 
 /// The switches that no right depends on.
-const WITHOUT_RIGHTS: [&str; 18] = [
+const WITHOUT_RIGHTS: [&str; 19] = [
     "crds.enabled",
     "crds.keep",
     "admission.requireOwner",
@@ -67,6 +67,7 @@ const WITHOUT_RIGHTS: [&str; 18] = [
     "highAvailability.enabled",
     "helmTest.enabled",
     "metrics.perToken",
+    "traces.followProxy",
     "operator.podDisruptionBudget.enabled",
     "verifier.podDisruptionBudget.enabled",
     "operator.networkPolicy.enabled",

@@ -27,7 +27,8 @@ use tokio_util::sync::CancellationToken;
 use otlp::Otlp;
 use text::TextSink;
 
-/// Maximum size of the waiting lines, in bytes. A line has about 500 bytes.
+/// Maximum size of the waiting lines, in bytes. Lines whose writers left have as much room beyond it. A line has about
+/// 500 bytes.
 const MOST: usize = 4 * 1024 * 1024;
 /// Size of the waiting lines from which the writer waits for no more lines, in bytes. It is that of a pipe. More lines
 /// would also displace the index from the caches of the processors.
@@ -69,7 +70,7 @@ impl Default for LineQueue {
 }
 
 impl LineQueue {
-    /// An empty queue for lines of at most this size together, in bytes.
+    /// An empty queue for lines of at most this size together, in bytes, and as much for those whose writers left.
     pub(crate) fn holding(most: usize) -> Self {
         let [begun, pressing, room] = [0; 3].map(|_| Notify::new());
         Self { queue: Mutex::default(), most, begun, pressing, room, closed: CancellationToken::new() }

@@ -18,8 +18,8 @@ use foldhash::quality::RandomState;
 /// The mean number of slots in a shard at which the number of shards doubles. The slots are then in two lines of the
 /// caches of a processor.
 const FULL: usize = 8;
-/// The mean number of slots in a shard at which the number of shards halves. It is far below half of [`FULL`], so that
-/// no table grows and shrinks again and again.
+/// The mean number of slots in a shard at which the number of shards halves. It is half of the mean after the number
+/// has doubled, so that no table grows and shrinks again and again.
 const SPARSE: usize = 2;
 /// The number of shards in a chunk.
 const CHUNK: usize = 64;

@@ -37,7 +37,7 @@ const FEW: usize = 16;
 const REQUESTS: usize = 100;
 const SERVED: usize = 98;
 /// A request that takes longer is not served.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// The growth of the verifier's memory that a flood may cause, in bytes.
 const GROWTH: f64 = 128.0 * 1024.0 * 1024.0;
 /// The ways of a flood that sends requests.
