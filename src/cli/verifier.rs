@@ -136,6 +136,7 @@ impl Verifier {
             if secure.is_none() && !self.ports.plain_http {
                 return Err(Error::Usage("with --plain-http=false, name a certificate by --tls-cert".to_owned()));
             }
+            let audit = self.audit.options(self.common.monitoring.endpoint())?;
             let traces = self.common.monitoring.traces("tokenry-verifier")?;
             let options = Options {
                 scope: self.common.scope(),
@@ -144,7 +145,7 @@ impl Verifier {
                 probes: self.common.probes()?,
                 stale_after: self.stale_after,
                 stale_answers: self.stale_answers,
-                audit: self.audit.options(self.common.monitoring.endpoint())?,
+                audit,
                 secure_metrics: self.common.monitoring.secure_metrics()?,
                 traces: traces.map(|traces| traces.following(self.trace_follow_proxy)),
                 peers: self.peers,

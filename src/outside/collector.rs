@@ -87,7 +87,7 @@ impl Collector {
         let is_insecure = given("INSECURE").is_some_and(|given| given.eq_ignore_ascii_case("true"));
         let mut endpoint = endpoint(&given("ENDPOINT").unwrap_or_else(|| BESIDE.into()), is_insecure)?;
         if is_encrypted(endpoint.uri()) {
-            endpoint = endpoint.tls_config(tls(&given)?).map_err(|error| {
+            endpoint = endpoint.tls_config(tls(given)?).map_err(|error| {
                 format!(
                     "cannot use TLS for the collector: {}; see the files that OTEL_EXPORTER_OTLP_CERTIFICATE, \
                      OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY name",

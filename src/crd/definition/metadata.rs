@@ -93,8 +93,8 @@ fn names(metadata: &Value, faults: &mut Vec<Fault>) {
     }
 }
 
-/// True if a name can begin so. The API server judges the prefix, with a letter in place of a dash at the end and of
-/// the character before it, and then the name that it has made.
+/// True if a name can begin so. The API server judges the prefix, with a letter in place of its last two characters if
+/// the last one is a dash. Then it judges the name that it has made.
 fn begins_name(prefix: &str) -> bool {
     let masked = prefix.strip_suffix('-').and_then(|before| {
         let mut kept = before.to_owned();

@@ -93,7 +93,7 @@ impl Inspection<'_> {
         };
         let mut seen = HashSet::new();
         let most = schema["maxItems"].as_u64().and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
-        // What is beyond the limit is a fault already.
+        // A list with further entries has a fault already.
         for (index, item) in items.iter().enumerate().take(most) {
             let path = format!("{path}[{index}]");
             if is_set && !seen.insert(identity(item)) {

@@ -211,8 +211,8 @@ pub trait Indexed: Resource<DynamicType = ()> + Sized {
     /// The entries of the kind.
     fn entries(index: &mut Index) -> &mut Entries<Self::Entry>;
 
-    /// Makes room in the rest of the index for the objects of a list at once. So its tables do not grow step by step, and
-    /// leave no small gaps in the memory.
+    /// Makes room in the rest of the index for the objects of a list at once. So its tables do not grow step by step,
+    /// and leave no small gaps in the memory.
     fn expect(_: &mut Index, _: &[Arc<Versioned<Self::Entry>>]) {}
 
     /// Updates the rest of the index after a change of an entry.
