@@ -38,7 +38,8 @@ So apply them, with the program of the same version:
     tokenry admission | kubectl apply -f -
 
 In another namespace than `tokenry-system`, add the names of the accounts there, such as
-`--operator system:serviceaccount:NAMESPACE:tokenry-operator --verifier system:serviceaccount:NAMESPACE:tokenry-verifier`.
+`--operator system:serviceaccount:NAMESPACE:tokenry-operator` and
+`--verifier system:serviceaccount:NAMESPACE:tokenry-verifier`.
 
 The operator then grants no rights to the members of an Instance, and the verifier does not report the use of tokens.
 ";

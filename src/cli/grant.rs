@@ -40,6 +40,9 @@ const SECRETS: &str = "secrets";
 const UNREAD: &str = "this gives no right to read values: add --read TOKEN for each token, unless the Instance gives \
     that right to owners (spec.ceiling: Members)";
 
+/// The remark about a right to revoke that comes alone.
+const UNCHANGED: &str = "this gives no right to change tokens: add --create, unless the holder may change them already";
+
 /// The message to a user that names a holder alone.
 const NO_RIGHT: &str = "name a right: --create, --read TOKEN, --claim TOKEN, --role INSTANCE:ROLE, --owner SUBJECT, \
     --revoke ORGANIZATION, --policy INSTANCE:POLICY or --account NAME";
@@ -81,10 +84,10 @@ pub(crate) struct GrantRole {
     /// Create, change and delete tokens and accounts of its own
     #[arg(long)]
     create: bool,
-    /// Read the value of this token, in its Secret and no other one; the token may be created later
+    /// Read this token and its value, in its Secret and no other one; the token may be created later
     #[arg(long, value_name = "TOKEN", add = names::of(Nameable::Token))]
     read: Vec<String>,
-    /// Read and claim the value of this token, which is shown once; to claim is to patch its Secret
+    /// Read this token, and read and claim its value, which is shown once; to claim is to patch its Secret
     #[arg(long, value_name = "TOKEN", add = names::of(Nameable::Token))]
     claim: Vec<String>,
     /// Give this role, as INSTANCE:ROLE, in the namespace of the Instance
@@ -93,7 +96,7 @@ pub(crate) struct GrantRole {
     /// Name this owner, such as team:platform
     #[arg(long, value_name = "SUBJECT")]
     owner: Vec<String>,
-    /// Revoke tokens of this organization
+    /// Revoke tokens of this organization; the holder needs the right to change tokens too, as by --create
     #[arg(long, value_name = "ORGANIZATION")]
     revoke: Vec<String>,
     /// Add tokens to this AccessPolicy, as INSTANCE:POLICY, in the namespace of the Instance
@@ -121,6 +124,9 @@ impl GrantRole {
             let (role, binding) = self.objects(&place.namespace, holder, [&read, &claimed]);
             if self.create && self.read.is_empty() && self.claim.is_empty() {
                 remark(UNREAD);
+            }
+            if !self.revoke.is_empty() && !self.create {
+                remark(UNCHANGED);
             }
             if !self.apply {
                 output::print(std::slice::from_ref(&role))?;
@@ -160,6 +166,10 @@ impl GrantRole {
             let verbs = ["get", "list", "watch", "create", "update", "patch", "delete"];
             rules.extend(["apitokens", "serviceaccounts"].map(|resource| rule(resource, &[], &verbs)));
             rules.push(rule("instances", &[], &["get", "list"]));
+        }
+        let tokens = [&self.read[..], &self.claim].concat();
+        if !tokens.is_empty() && !self.create {
+            rules.push(rule("apitokens", &tokens, &["get"]));
         }
         let of_values = [(read, &["get"][..]), (claimed, &["get", "patch"])];
         let of_values = of_values.into_iter().filter(|(names, _)| !names.is_empty());

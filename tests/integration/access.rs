@@ -428,14 +428,21 @@ async fn a_verifier_that_could_mint_is_not_ready() {
     world.plane.install_crds(root()).unwrap();
     let clock = Held::default();
     let _operator = world.operator(&clock).await;
-    let verifier = world.verifier(&clock).await;
     world.plane.kubectl(&["delete", "validatingadmissionpolicybinding", "tokenry-verifier"]).unwrap();
     world.smallest().await;
+    // The API server lets a policy go after a while, and a verifier that was refused by it tries again much later.
     let told = async || {
-        let (status, body) = verifier.get("/readyz").await;
-        (status == 503 && body.contains("AdmissionMissing")).then_some(())
+        let verifier = world.verifier(&clock).await;
+        for _ in 0..100 {
+            let (status, body) = verifier.get("/readyz").await;
+            if status == 503 && body.contains("AdmissionMissing") {
+                return Some(());
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        None
     };
-    world.eventually("it says why it is not ready", told).await;
+    world.eventually("a verifier says why it is not ready", told).await;
 }
 
 #[tokio::test]

@@ -128,7 +128,7 @@ mod tests {
             let time = of(json!({"expiry": {"at": at}}));
             assert_eq!(time, [format!("spec.expiry.at: {}", crate::token::moment::RULE)], "{at}");
         }
-        assert_eq!(of(json!({"expiry": {"at": "2030-01-01t00:00:00.25+02:00"}})), [""; 0]);
+        assert_eq!(of(json!({"expiry": {"at": "2030-01-01T00:00:00.25+02:00"}})), [""; 0]);
     }
 
     #[test]

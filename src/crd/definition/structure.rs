@@ -146,9 +146,10 @@ fn whole(value: &Value) -> Option<i64> {
     format!("{number:.0}").parse().ok()
 }
 
-/// True for a time of RFC 3339. The parser alone also takes other forms of ISO 8601, which the API server refuses.
+/// True for a time of RFC 3339 with capital letters. The parser alone also takes other forms, which the API server
+/// refuses.
 fn is_date_time(text: &str) -> bool {
-    let digit = |c: char| if c.is_ascii_digit() { '0' } else { c.to_ascii_uppercase() };
+    let digit = |c: char| if c.is_ascii_digit() { '0' } else { c };
     let form: String = text.chars().map(digit).collect();
     let Some(rest) = form.strip_prefix("0000-00-00T00:00:00") else { return false };
     let zone = rest.strip_prefix(".0").map_or(rest, |fraction| fraction.trim_start_matches('0'));

@@ -184,7 +184,16 @@ impl World {
             "apiVersion": "tokenry.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec,
         });
         let object = serde_json::from_value(object).unwrap();
-        self.dynamic(kind).create(&PostParams::default(), &object).await.map_err(message)
+        let begun = Instant::now();
+        loop {
+            let created = self.dynamic(kind).create(&PostParams::default(), &object).await.map_err(message);
+            // The policies get to know a new definition some seconds after it is established.
+            let is_early = created.as_ref().is_err_and(|told| told.contains("There can be a delay between when"));
+            if !is_early || begun.elapsed() > DEADLINE {
+                return created;
+            }
+            tokio::time::sleep(POLL).await;
+        }
     }
 
     /// Creates an object. Panics if the API server rejects it.
