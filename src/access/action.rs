@@ -1,6 +1,6 @@
 //! Actions, patterns of actions, and the requests that actions stand for.
 
-use super::path::Reading;
+use super::{cut::cut, path::Reading};
 use crate::crd::permission::{ActionPattern, Method, PathPattern};
 
 /// Methods that only read (RFC 9110, section 9.2.1).
@@ -95,10 +95,7 @@ fn words(pattern: Option<&str>, action: Option<&str>) -> bool {
 
 /// The first word, and the words after it.
 fn first(text: &str) -> (&str, Option<&str>) {
-    match text.bytes().position(|byte| byte == b':') {
-        Some(at) => (&text[..at], Some(&text[at + 1..])),
-        None => (text, None),
-    }
+    cut(text, b':')
 }
 
 /// Patterns for all actions that both patterns match. Empty if there is no such action. A pattern has at most four

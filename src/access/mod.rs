@@ -10,6 +10,7 @@
 
 mod action;
 mod bearer;
+mod cut;
 mod default_role;
 mod effective;
 mod fingerprint;
@@ -35,6 +36,7 @@ mod unguarded;
 
 pub use action::{Actions, Target};
 pub use bearer::{Bearer, Claims, FullName, MOST_OWNERS, Party, Reach, account, groups, stamp};
+pub(crate) use cut::cut;
 pub use default_role::{WITHHELD, withholds};
 pub use grants::{Givers, Grantee, givers, grantees, may_lend};
 pub use judge::{Ground, Ruling, Step, Trail, judge};

@@ -18,6 +18,8 @@
 use icu_normalizer::ComposingNormalizer;
 use percent_encoding::percent_decode_str;
 
+use super::cut::cut;
+
 /// The longest path that is read, in bytes.
 const MAX: usize = 8 * 1024;
 /// The number of segments that have room at once. Most paths have fewer.
@@ -209,8 +211,7 @@ impl std::fmt::Display for Path {
 /// # Errors
 /// The target is neither a path nor a whole URI with a plain host.
 pub fn bare_path(target: &str) -> Result<&str, PathFault> {
-    let path = origin(target)?;
-    Ok(&path[..path.bytes().position(|byte| byte == b'?').unwrap_or(path.len())])
+    Ok(cut(origin(target)?, b'?').0)
 }
 
 /// The target without scheme and authority.

@@ -478,6 +478,20 @@ mod tests {
         Client::new(tower::service_fn(serve), "a")
     }
 
+    /// A server that answers each review by the attributes that it is about.
+    fn reviewing(allows: impl Fn(&Value) -> bool + Clone + Send + 'static) -> Client {
+        let serve = move |request: Request<Body>| {
+            let allows = allows.clone();
+            async move {
+                let body = request.into_body().collect_bytes().await.unwrap();
+                let asked: Value = serde_json::from_slice(&body).unwrap();
+                let answer = json!({"spec": {}, "status": {"allowed": allows(&asked["spec"]["resourceAttributes"])}});
+                Ok::<_, Infallible>(Response::new(Body::from(answer.to_string().into_bytes())))
+            }
+        };
+        Client::new(tower::service_fn(serve), "a")
+    }
+
     const MISSING: &str =
         "missing permissions: update apitokens.tokenry.dev/status; grant the roles of the chart; waiting";
 
@@ -514,26 +528,14 @@ mod tests {
     async fn a_further_useful_right_is_reviewed_by_its_subresource_and_not_waited_for() {
         let seen = Arc::new(Mutex::new(BTreeSet::new()));
         let asked = seen.clone();
-        let serve = move |request: Request<Body>| {
-            let asked = asked.clone();
-            async move {
-                let body = request.into_body().collect_bytes().await.unwrap();
-                let body: Value = serde_json::from_slice(&body).unwrap();
-                let about = &body["spec"]["resourceAttributes"];
-                let is_host = about["subresource"] == "custom-host";
-                asked.lock().unwrap().insert(format!("{} {}", about["verb"], about["resource"]));
-                let answer = json!({"spec": {}, "status": {"allowed": !is_host}}).to_string();
-                Ok::<_, Infallible>(Response::new(Body::from(answer.into_bytes())))
-            }
-        };
+        let client = reviewing(move |about| {
+            asked.lock().unwrap().insert(format!("{} {}", about["verb"], about["resource"]));
+            about["subresource"] != "custom-host"
+        });
         let hosts = Right::new(Verb::CREATE, "route.openshift.io", "routes/custom-host");
         assert_eq!(hosts.to_string(), "create routes.route.openshift.io/custom-host");
         let rights = Rights::new(WANTED).using([hosts]);
-        let asking = rights.clone().ask(
-            Client::new(tower::service_fn(serve), "a"),
-            Extent::Namespace("a".into()),
-            String::new(),
-        );
+        let asking = rights.clone().ask(client, Extent::Namespace("a".into()), String::new());
         let _asking = AbortOnDropHandle::new(tokio::spawn(asking));
         rights.started().await;
         assert!(seen.lock().unwrap().contains(r#""create" "routes""#), "{seen:?}");
@@ -608,22 +610,14 @@ mod tests {
         const SPECIAL: [Right; 2] = [Right::new(Verb::CREATE, "x", "leases"), Right::new(Verb::UPDATE, "x", "leases")];
         let seen = Arc::new(Mutex::new(BTreeSet::new()));
         let asked = seen.clone();
-        let serve = move |request: Request<Body>| {
-            let asked = asked.clone();
-            async move {
-                let body = request.into_body().collect_bytes().await.unwrap();
-                let body: Value = serde_json::from_slice(&body).unwrap();
-                let about = &body["spec"]["resourceAttributes"];
-                let text = |key: &str| about[key].as_str().unwrap_or_default().to_owned();
-                let told = ["verb", "resource", "namespace", "name"].map(text).join(" ");
-                let allowed = told != "update leases b one";
-                asked.lock().unwrap().insert(told);
-                let answer = json!({"spec": {}, "status": {"allowed": allowed}}).to_string();
-                Ok::<_, Infallible>(Response::new(Body::from(answer.into_bytes())))
-            }
-        };
+        let client = reviewing(move |about| {
+            let text = |key: &str| about[key].as_str().unwrap_or_default().to_owned();
+            let told = ["verb", "resource", "namespace", "name"].map(text).join(" ");
+            let allowed = told != "update leases b one";
+            asked.lock().unwrap().insert(told);
+            allowed
+        });
         let rights = Rights::new(WANTED).needing_on(Location { namespace: "b", name: "one" }, &SPECIAL);
-        let client = Client::new(tower::service_fn(serve), "a");
         let asking = rights.clone().ask(client, Extent::Namespace("a".into()), String::new());
         let _asking = AbortOnDropHandle::new(tokio::spawn(asking));
         rights.started().await;
@@ -635,14 +629,7 @@ mod tests {
 
     #[tokio::test]
     async fn namespaces_are_listed_in_no_namespace_and_each_is_read_in_itself() {
-        let serve = |request: Request<Body>| async {
-            let body = request.into_body().collect_bytes().await.unwrap();
-            let asked: Value = serde_json::from_slice(&body).unwrap();
-            let allowed = asked["spec"]["resourceAttributes"]["namespace"].is_null();
-            let answer = json!({"spec": {}, "status": {"allowed": allowed}});
-            Ok::<_, Infallible>(Response::new(Body::from(answer.to_string().into_bytes())))
-        };
-        let client = Client::new(tower::service_fn(serve), "a");
+        let client = reviewing(|about| about["namespace"].is_null());
         let held =
             |verb, resource| Right::new(verb, "", resource).is_held(client.clone(), Holder::Myself, Some("a").into());
         assert_eq!((held(Verb::LIST, "namespaces").await, held(Verb::LIST, "secrets").await), (Ok(true), Ok(false)));

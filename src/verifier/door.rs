@@ -289,9 +289,13 @@ impl Door {
         if entry.is_some() && wanted.is_some_and(Requested::is_probe) {
             return (Cause::Probe.into(), false);
         }
-        let found = wanted.map_or(Err(Cause::Missing), |wanted| credential::find(wanted.headers, self.places(entry)));
+        let found;
         let credential = match &asking.credential {
-            PresentedCredential::InHeaders => &found,
+            PresentedCredential::InHeaders => {
+                let headers = wanted.map(|wanted| wanted.headers).ok_or(Cause::Missing);
+                found = headers.and_then(|headers| credential::find(headers, self.places(entry)));
+                &found
+            }
             PresentedCredential::Given(given) => given,
         };
         let reads_path = entry.is_some_and(|entry| entry.rules.as_ref().is_ok_and(Rules::reads_path));

@@ -3,7 +3,7 @@
 use http::HeaderMap;
 
 use crate::{
-    access::{Path, Request, bare_path},
+    access::{Path, Request, bare_path, cut},
     crd::guarding::PROBE,
 };
 
@@ -32,8 +32,7 @@ impl Requested<'_> {
 
     /// The same request without its path, for an Instance whose rules do not depend on that.
     pub fn pathless(&self) -> Request<'_> {
-        let target = self.target.unwrap_or_default();
-        let query = target.bytes().position(|byte| byte == b'?').map_or("", |at| &target[at + 1..]);
+        let query = cut(self.target.unwrap_or_default(), b'?').1.unwrap_or_default();
         Request { method: self.method.unwrap_or_default(), path: None, query, headers: self.headers }
     }
 }

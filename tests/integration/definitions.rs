@@ -171,6 +171,16 @@ impl Ruled {
     }
 }
 
+/// The schemas directly below that of `path`, each with its path: of fields, of the entries of a list, and of the
+/// values under the free key `key`.
+pub fn schemas_below<'a>(path: &str, schema: &'a Value, key: &str) -> Vec<(String, &'a Value)> {
+    let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    let fields = schema["properties"].as_object().into_iter().flatten();
+    let fields = fields.map(|(name, schema)| (below(name), schema));
+    let others = [("0", "items"), (key, "additionalProperties")].map(|(name, keyword)| (below(name), &schema[keyword]));
+    fields.chain(others.into_iter().filter(|(_, schema)| schema.is_object())).collect()
+}
+
 /// Every rule of the definitions of all kinds.
 pub fn rules() -> Vec<Ruled> {
     fn within(kind: &str, path: &str, schema: &Value, found: &mut Vec<Ruled>) {
@@ -185,14 +195,8 @@ pub fn rules() -> Vec<Ruled> {
                 below: text("fieldPath"),
             });
         }
-        let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
-        for (key, schema) in schema["properties"].as_object().into_iter().flatten() {
-            within(kind, &below(key), schema, found);
-        }
-        for (key, keyword) in [("0", "items"), ("*", "additionalProperties")] {
-            if schema[keyword].is_object() {
-                within(kind, &below(key), &schema[keyword], found);
-            }
+        for (path, schema) in schemas_below(path, schema, "*") {
+            within(kind, &path, schema, found);
         }
     }
     let mut found = Vec::new();

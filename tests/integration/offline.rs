@@ -16,7 +16,7 @@ use tokenry::{
 };
 
 use crate::{
-    definitions::{FORMS, Ruled, holding, refuses, rules, smallest, token},
+    definitions::{FORMS, Ruled, holding, refuses, rules, schemas_below, smallest, token},
     harness::{World, hand::run, judged::Judged},
 };
 
@@ -156,14 +156,8 @@ fn samples(kind: &str, path: &str, schema: &Value, all: &mut Vec<Sample>) {
             all.push(Sample::of(kind, path.to_owned(), json!({}), spec));
         }
     }
-    let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
-    for (key, schema) in schema["properties"].as_object().into_iter().flatten() {
-        samples(kind, &below(key), schema, all);
-    }
-    for (key, keyword) in [("0", "items"), ("a", "additionalProperties")] {
-        if schema[keyword].is_object() {
-            samples(kind, &below(key), &schema[keyword], all);
-        }
+    for (path, schema) in schemas_below(path, schema, "a") {
+        samples(kind, &path, schema, all);
     }
 }
 

@@ -5,6 +5,7 @@ use http::header::{ALLOW, AsHeaderName, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, uri::PathAndQuery};
 use serde_json::{Value, json};
 
+use crate::access::cut;
 use crate::access::header::{ORGANIZATION, ROLE, SUBJECT, TOKEN_ID, USER};
 use crate::verifier::{
     Answer, Category, Cause, Flaw, Identity, Protocol, Requested, Verdict,
@@ -69,10 +70,7 @@ pub(crate) struct Below<'a> {
 impl<'a> Below<'a> {
     /// The parts of a path that begins with `/v1/instances/`. The parts of another path are empty.
     pub(crate) fn of(path: &'a str) -> Self {
-        let next = |path: &'a str| match path.bytes().position(|byte| byte == b'/') {
-            Some(at) => (&path[..at], Some(&path[at + 1..])),
-            None => (path, None),
-        };
+        let next = |path: &'a str| cut(path, b'/');
         let (namespace, rest) = next(path.strip_prefix("/v1/instances/").unwrap_or_default());
         let (name, rest) = next(rest.unwrap_or_default());
         let (question, rest) = next(rest.unwrap_or_default());
