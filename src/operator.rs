@@ -214,7 +214,7 @@ pub async fn run(client: Client, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy
     let (caches, stamping, rights) = (rooms.caches.clone(), rooms.stamping.clone(), rooms.rights.clone());
     let (rooms, stop) = (Arc::new(rooms), options.stop);
     let waits_for = caches.missing().err().unwrap_or_default().replace("waiting for ", "");
-    tasks.endless("the check of permissions", rights.clone().ask(client.clone(), options.scope.clone(), waits_for));
+    tasks.endless("the check of permissions", rights.clone().ask(client.clone(), waits_for));
     let (read, asked) = (caches.clone(), rights.clone());
     tasks.endless("the log line about the first read", async move {
         asked.started().await;
@@ -431,7 +431,7 @@ fn asking(options: &Options, client: &Client) -> Rights {
     let granting: &[Right] = if options.grants { &GRANTING } else { &[] };
     let reviewing = REVIEWING.into_iter().filter(|_| options.secure_metrics.is_some());
     let useful = exposed.flat_map(|kind| exposing_rights(*kind)).chain(reviewing);
-    let rights = Rights::new(RIGHTS).within(&options.scope).needing(granting).using(useful);
+    let rights = Rights::new(RIGHTS, &options.scope).needing(granting).using(useful);
     match &options.election {
         Some(order) => rights.needing_on(order.location(client), &ELECTING),
         None => rights,

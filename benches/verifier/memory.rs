@@ -23,7 +23,7 @@ pub fn report() {
     index.reset((0..tokens).map(|n| pools.reduce(of::<Account>(objects::account(n)))).collect(), &Doubted::new());
     let bytes = (resident() - before) / tokens as f64;
     println!("{:<58}{:>10.2} KiB", "a token in memory, with its account", bytes / 1024.0);
-    assert!(index.any_token().is_some());
+    assert!(index.any_token(None).is_some());
 }
 
 fn of<K: DeserializeOwned>(object: Value) -> K {

@@ -12,7 +12,7 @@ use axum::{Router, routing::any};
 use http::{HeaderMap, HeaderValue, StatusCode, header::CACHE_CONTROL};
 use procfs::process::Process;
 use tokenry::{
-    access::header::IDENTITY,
+    access::header::{IDENTITY, REQUEST_ID},
     outside::{
         Address,
         server::{self, Port},
@@ -53,6 +53,8 @@ impl Served {
     pub async fn verifier(kubeconfig: &Path) -> Outcome<Self> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tokenry"));
         command.args(["verifier", "--probes", "off"]).env("KUBECONFIG", kubeconfig);
+        // As in the image.
+        command.env("MIMALLOC_PURGE_DELAY", "1");
         Self::start(command, &["--listen"]).await
     }
 
@@ -102,7 +104,9 @@ pub fn no_op(address: Address) -> Outcome {
     })
 }
 
-async fn headers() -> (StatusCode, [(http::HeaderName, &'static str); 1], HeaderMap) {
+/// As many headers as the answer of a verifier has.
+async fn headers() -> (StatusCode, [(http::HeaderName, &'static str); 2], HeaderMap) {
     let identity = IDENTITY.map(|name| (name, HeaderValue::from_static("account:events/topic-exporter-00001")));
-    (StatusCode::OK, [(CACHE_CONTROL, "no-store")], identity.into_iter().collect())
+    let each = [(CACHE_CONTROL, "no-store"), (REQUEST_ID, "443df6f7-d8e1-4bb9-81e2-9bb7946ffd85")];
+    (StatusCode::OK, each, identity.into_iter().collect())
 }

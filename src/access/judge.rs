@@ -1,5 +1,7 @@
 //! The function that decides if a request is permitted.
 
+use smol_str::SmolStr;
+
 use super::{
     bearer::{Bearer, Reach},
     default_role::{WITHHELD, default_role, withholds},
@@ -127,7 +129,7 @@ pub struct Ruling {
     /// The reason for the decision.
     pub ground: Ground,
     /// The effective role of the token in the organization that the request names. `None` if there is no such role.
-    pub role: Option<String>,
+    pub role: Option<SmolStr>,
     /// The organization that the request names. `None` if it names none, or if the organization is not clear.
     pub organization: Option<String>,
     /// The message of the exclusion that refuses the request, for the caller.
@@ -193,7 +195,7 @@ pub(super) fn decide(
         });
         ground = Ground::OwnerStale;
     }
-    let role = case.role().map(|rank| rules.roles.name(rank).to_owned());
+    let role = case.role().map(|rank| SmolStr::new(rules.roles.name(rank)));
     Ruling { ground, role, organization: case.organization.one().map(str::to_owned), message }
 }
 

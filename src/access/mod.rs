@@ -48,7 +48,7 @@ pub use path::{Path, PathFault, bare_path};
 pub use policies::Policies;
 pub use policy::Policy;
 pub use roles::{Holding, Standing};
-pub use rules::{Named, Request, Rules};
+pub use rules::{Named, Request, Rules, Unnamed};
 pub use uid::Uid;
 pub use unasked::judge_unasked;
 pub use unguarded::Guarded;

@@ -1,6 +1,6 @@
 //! Decides if a token can make any request at all, for its status. The verifier judges each request separately.
 
-use super::{outlook::Outlook, roles::Standing};
+use super::{outlook::Outlook, roles::Standing, rules::Unnamed};
 
 /// The reason why a valid token can make no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +11,10 @@ pub enum Closed {
     OwnerRemoved,
     /// The owner holds roles only through groups, and the groups were stamped too long ago.
     OwnerStale,
+    /// No request can name an organization that the token may act for.
+    Organization(Unnamed),
+    /// No request can name a project that the token may act in.
+    Project(Unnamed),
     /// Neither a role nor a policy permits any request that the token could make.
     NoPermissions,
 }
@@ -31,9 +35,14 @@ impl Outlook<'_> {
             Standing::Holds(_) | Standing::Free => {}
         }
         let organizations = bearer.organizations.and(&standing.organizations());
-        let reached = rules.can_name_organization(&organizations) && rules.can_name_project(&bearer.projects);
+        if let Some(cause) = rules.unnamed_organization(&organizations) {
+            return Err(Closed::Organization(cause));
+        }
+        if let Some(cause) = rules.unnamed_project(&bearer.projects) {
+            return Err(Closed::Project(cause));
+        }
         let shut = self.denies().any(|said| said.covers_all(&rules.roles));
-        if reached && !shut && !self.actions.is_empty() { Ok(()) } else { Err(Closed::NoPermissions) }
+        if !shut && !self.actions.is_empty() { Ok(()) } else { Err(Closed::NoPermissions) }
     }
 }
 
@@ -52,6 +61,22 @@ mod tests {
             Outlook::of(&world.rules, &[], &world.bearer).opening()
         };
         assert_eq!(opened(&["south", "north"]), Ok(()));
-        assert_eq!([opened(&["south"]), opened(&[])], [Err(Closed::NoPermissions); 2]);
+        assert_eq!([opened(&["south"]), opened(&[])], [Err(Closed::Organization(Unnamed::Empty)); 2]);
+    }
+
+    #[test]
+    fn a_token_whose_lists_no_request_can_name_opens_nothing_for_that_cause() {
+        let opened = |from: serde_json::Value, token: serde_json::Value, account: serde_json::Value| {
+            let world = world(&json!({ "api": from }), &json!([]), &token, &account);
+            Outlook::of(&world.rules, &[], &world.bearer).opening().err()
+        };
+        let (none, project) = (json!({}), json!({"projectFrom": {"header": "X-Project"}}));
+        let of = |name: &str| json!({ "projects": [name] });
+        assert_eq!(opened(none.clone(), of("a"), none.clone()), Some(Closed::Project(Unnamed::Unread)));
+        assert_eq!(opened(none.clone(), none.clone(), of("a")), Some(Closed::Project(Unnamed::Unread)));
+        assert_eq!(opened(project.clone(), of("a"), of("b")), Some(Closed::Project(Unnamed::Empty)));
+        assert_eq!(opened(project, of("a"), of("a")), None);
+        let listed = json!({"organizations": {"listed": ["eem"]}});
+        assert_eq!(opened(none.clone(), listed, none), Some(Closed::Organization(Unnamed::Unread)));
     }
 }

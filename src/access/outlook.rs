@@ -44,7 +44,7 @@ impl<'a> Outlook<'a> {
             ranks.into_iter().flat_map(|rank| rules.roles.actions(rank).patterns()).collect()
         });
         let about = |effect| policies.iter().copied().filter(move |policy| policy.is_about(names, effect));
-        let here = |said: &&Clause| rules.can_name_project(&said.projects.and(&bearer.projects));
+        let here = |said: &&Clause| rules.unnamed_project(&said.projects.and(&bearer.projects)).is_none();
         let of_policy = |policy: &'a Policy| {
             policy.statements(Effect::Allow).filter(here).map(|said| (&*policy.name, said)).collect::<Vec<_>>()
         };

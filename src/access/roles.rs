@@ -168,6 +168,12 @@ impl Members {
         let suffices = held.iter().any(|holding| self.minimum.is_none_or(|minimum| holding.rank >= minimum));
         if suffices { held } else { Vec::new() }
     }
+
+    /// True if an owner holds no role, whatever its groups are.
+    pub(crate) fn lend_nothing_to(&self, owner: &str) -> bool {
+        let is_group = |name: &String| Who::of(name).is_some_and(|who| who.kind == SubjectKind::Group);
+        self.holdings(owner, &[]).is_empty() && !self.held.keys().any(is_group)
+    }
 }
 
 /// These groups as subjects.

@@ -23,7 +23,7 @@ use crate::{
         fault::parsed,
         instance::{ANY_ALONE_RULE, Api, Authorization, Ceiling, EncodedSlash, OnOwnerRemoved},
         permission::{ANY, NamedBy, Scope, ScopeName, ScopeNameForm},
-        subject::SubjectKind,
+        subject::{SubjectKind, Who},
         text::{Form, Text, is},
     },
     token::duration::after,
@@ -224,15 +224,16 @@ impl Rules {
         named(self.project_from.as_ref(), request)
     }
 
-    /// True if a request can name an organization within `reach`, or need not name one.
-    pub(super) fn can_name_organization(&self, reach: &Reach) -> bool {
+    /// The cause for which no request can name an organization within `reach`. `None`: a request can, or need not name
+    /// one.
+    pub fn unnamed_organization(&self, reach: &Reach) -> Option<Unnamed> {
         let listed = matches!(reach, Reach::Listed(_)).then(|| reach.and(&self.organizations));
-        can_name(self.organization_from.as_ref(), listed.as_ref().unwrap_or(reach))
+        Unnamed::of(self.organization_from.as_ref(), listed.as_ref().unwrap_or(reach))
     }
 
-    /// True if a request can name a project within `reach`, or need not name one.
-    pub(super) fn can_name_project(&self, reach: &Reach) -> bool {
-        can_name(self.project_from.as_ref(), reach)
+    /// The cause for which no request can name a project within `reach`. `None`: a request can, or need not name one.
+    pub fn unnamed_project(&self, reach: &Reach) -> Option<Unnamed> {
+        Unnamed::of(self.project_from.as_ref(), reach)
     }
 
     /// True if a decision depends on the path of the request.
@@ -300,6 +301,13 @@ impl Rules {
         }
     }
 
+    /// True if a token of this owner would be refused, because the owner is no member. Groups and other accounts may
+    /// lend a role. False for owners that may have it from them.
+    pub fn refuses_owner(&self, owner: &str) -> bool {
+        let is_account = Who::of(owner).is_none_or(|who| who.kind == SubjectKind::Account);
+        self.ceiling == Ceiling::Members && !is_account && (self.has_left(owner) || self.members.lend_nothing_to(owner))
+    }
+
     /// True if the owner holds no role now, but would hold one if its groups had been stamped recently.
     pub(super) fn is_stale(&self, bearer: &Bearer<'_>) -> bool {
         let lends = |standing| matches!(standing, Standing::Holds(held) if !held.is_empty());
@@ -348,10 +356,22 @@ fn unlisted<'a>(known: &Reach, scope: Option<&'a Scope>) -> Vec<&'a str> {
     listed.iter().map(ScopeName::as_str).filter(|name| !known.covers(Some(name))).collect()
 }
 
-fn can_name(from: Option<&NamedBy>, reach: &Reach) -> bool {
-    match reach {
-        Reach::All => true,
-        Reach::Listed(names) => from.is_some() && !names.is_empty(),
+/// The cause for which no request can name an organization, or a project, within a reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unnamed {
+    /// The Instance reads none from requests.
+    Unread,
+    /// The reach has none.
+    Empty,
+}
+
+impl Unnamed {
+    fn of(from: Option<&NamedBy>, reach: &Reach) -> Option<Self> {
+        match reach {
+            Reach::All => None,
+            Reach::Listed(_) if from.is_none() => Some(Self::Unread),
+            Reach::Listed(names) => names.is_empty().then_some(Self::Empty),
+        }
     }
 }
 

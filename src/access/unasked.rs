@@ -1,5 +1,7 @@
 //! Decides on a token without a request.
 
+use smol_str::SmolStr;
+
 use super::{
     bearer::{Bearer, Reach},
     judge::{Ground, Ruling},
@@ -21,14 +23,14 @@ pub fn judge_unasked(rules: &Rules, policies: &Policies, bearer: &Bearer) -> Rul
         Err(Closed::OwnerMissing) => Ground::OwnerMissing,
         Err(Closed::OwnerRemoved) => Ground::OwnerRemoved,
         Err(Closed::OwnerStale) => Ground::OwnerStale,
-        Err(Closed::NoPermissions) => Ground::NoPermissions,
+        Err(Closed::Organization(_) | Closed::Project(_) | Closed::NoPermissions) => Ground::NoPermissions,
     };
     Ruling { ground, role: outlook.role_everywhere(), organization: None, message: None }
 }
 
 impl Outlook<'_> {
     /// The effective role, if it is the same in each organization that the token may act for.
-    fn role_everywhere(&self) -> Option<String> {
+    fn role_everywhere(&self) -> Option<SmolStr> {
         let (role, asked) = (self.role()?, self.asked?);
         let lent = self.standing.organizations().and(&self.bearer.organizations);
         let lends_it = self.standing.held().is_none_or(|held| {
@@ -36,7 +38,7 @@ impl Outlook<'_> {
             let none = Reach::Listed(Default::default());
             lent == lent.and(&strong.fold(none, |all, holding| all.or(&holding.organizations)))
         });
-        lends_it.then(|| self.rules.roles.name(role).to_owned())
+        lends_it.then(|| SmolStr::new(self.rules.roles.name(role)))
     }
 }
 

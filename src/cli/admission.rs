@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use clap::Args;
+use serde_json::{Value, json};
+
 use super::{Error, output};
 use crate::admission::{Options, mutating, validating};
-use clap::Args;
 
 #[derive(Args)]
 pub(crate) struct Admission {
@@ -23,7 +25,7 @@ pub(crate) struct Admission {
     /// Allow tokens and accounts without an owner where the API server stamps none
     #[arg(long)]
     no_require_owner: bool,
-    /// Label, KEY=VALUE, of the namespaces in which the policies apply; default: all namespaces
+    /// Label, KEY=VALUE or KEY=VALUE,VALUE, of the namespaces in which the policies apply; default: all namespaces
     #[arg(long)]
     namespaces: Option<String>,
     /// Leave out the policies that stamp owners, for API servers without MutatingAdmissionPolicy (before 1.36)
@@ -47,11 +49,7 @@ impl Admission {
             output::write(&dir.join("validating.yaml"), &validating(&options))?;
             return output::write(&dir.join("mutating.yaml"), &mutating(&options));
         }
-        let namespaces = self.namespaces.as_deref().map_or(Ok::<_, Error>(serde_json::json!({})), |label| {
-            let (key, value) =
-                label.split_once('=').ok_or_else(|| Error::Usage("--namespaces: give KEY=VALUE".into()))?;
-            Ok(serde_json::json!({"matchLabels": {key: value}}))
-        })?;
+        let namespaces = self.namespaces.as_deref().map_or(Ok(json!({})), selector)?;
         let Self { name, operator, verifier, exempt, no_mutation, no_require_owner, .. } = self;
         let require_owner = (!no_require_owner).to_string();
         let options = Options { name, operator, verifier, exempt, require_owner, namespaces };
@@ -61,4 +59,14 @@ impl Admission {
         }
         Ok(())
     }
+}
+
+/// The selector of namespaces with one of the values of a label.
+fn selector(label: &str) -> Result<Value, Error> {
+    let (key, values) = label.split_once('=').ok_or_else(|| Error::Usage("--namespaces: give KEY=VALUE".into()))?;
+    let values: Vec<_> = values.split(',').collect();
+    Ok(match values[..] {
+        [value] => json!({"matchLabels": {key: value}}),
+        _ => json!({"matchExpressions": [{"key": key, "operator": "In", "values": values}]}),
+    })
 }

@@ -111,6 +111,14 @@ fn shown(wait: DeskWait<'_>) -> Box<dyn Send> {
             remark(&format!("{right}; trying again for {limit} s, as a grant may be on its way"));
             "waiting for a grant"
         }
+        DeskWait::Rights(rights) => {
+            let limit = GRANTED_WITHIN.as_secs();
+            remark(&format!(
+                "you lack {} rights; trying again for {limit} s, as a grant may be on its way",
+                rights.len()
+            ));
+            "waiting for a grant"
+        }
     };
     Box::new(Progress::of(text))
 }

@@ -49,7 +49,7 @@ const PAGES: &[BookPage] = pages![
     "how-to/back-up-and-restore",
     "how-to/high-availability",
     "how-to/network-policies",
-    "how-to/one-namespace",
+    "how-to/some-namespaces",
     "how-to/without-helm",
     "how-to/upgrade",
     "how-to/uninstall",

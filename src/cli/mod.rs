@@ -114,9 +114,9 @@ struct Common {
     /// Address of /healthz, /readyz and /metrics, in the same form; off: do not serve them
     #[arg(long, env = "TOKENRY_PROBES", default_value = "[::]:8081", value_name = "ADDRESS|off")]
     probes: Probes,
-    /// The only namespace to watch; default: all namespaces
+    /// Namespaces to watch, and no others: separated by commas, or the flag several times; default: all namespaces
     #[arg(long, env = "TOKENRY_NAMESPACE")]
-    namespace: Option<String>,
+    namespace: Vec<NamespaceList>,
     /// Log level: off, error, warn, info, debug or trace; or a list with levels of modules, such as info,tokenry=debug
     #[arg(long, env = "TOKENRY_LOG_LEVEL", default_value = "info")]
     log_level: String,
@@ -127,10 +127,27 @@ struct Common {
     monitoring: monitoring::Monitoring,
 }
 
+/// The names in one value of `--namespace`. None: all namespaces.
+#[derive(Clone, Debug)]
+struct NamespaceList(Vec<String>);
+
+impl FromStr for NamespaceList {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let names: Vec<_> = text.split(',').map(|name| name.trim().to_owned()).collect();
+        // Commas alone are a list that somebody left empty by mistake. They must not mean all namespaces.
+        match names.iter().filter(|name| name.is_empty()).count() {
+            0 => Ok(Self(names)),
+            _ if text.is_empty() => Ok(Self(Vec::new())),
+            _ => Err("name a namespace before and after each comma"),
+        }
+    }
+}
+
 impl Common {
     fn scope(&self) -> Extent {
-        let named = self.namespace.clone().filter(|name| !name.is_empty());
-        named.map_or(Extent::Cluster, Extent::Namespace)
+        Extent::of(self.namespace.iter().flat_map(|list| &list.0))
     }
 
     /// Binds the main address.
@@ -183,15 +200,13 @@ struct Duties {
 /// The duties that a command line of operator or verifier gives it. `None`: this release does not know the line.
 fn duties(arguments: &[&str]) -> Option<Duties> {
     let line = Cli::try_parse_from(["tokenry"].iter().chain(arguments)).ok()?.command;
-    let mut duties = if let Command::Operator(operator) = &line {
-        operator.duties()
+    if let Command::Operator(operator) = &line {
+        Some(operator.duties())
     } else if let Command::Verifier(verifier) = &line {
-        verifier.duties()
+        Some(verifier.duties())
     } else {
-        return None;
-    };
-    duties.needed.iter_mut().for_each(|right| *right = right.within(&duties.scope));
-    Some(duties)
+        None
+    }
 }
 
 /// The command line: its commands, flags, environment variables and defaults.
@@ -253,7 +268,15 @@ mod tests {
     #[test]
     fn the_duties_of_a_program_follow_from_its_command_line() {
         let operator = duties(&["operator", "--grants", "--namespace=a"]).unwrap();
-        assert_eq!(operator.scope, Extent::Namespace("a".into()));
+        assert_eq!(operator.scope, Extent::of(["a"]));
+        for several in [&["--namespace=b,a"][..], &["--namespace=b", "--namespace", "a"]] {
+            let line = [&["verifier"], several].concat();
+            assert_eq!(duties(&line).unwrap().scope, Extent::of(["b", "a"]));
+        }
+        assert_eq!(duties(&["operator", "--namespace="]).unwrap().scope, Extent::Cluster);
+        for odd in [",", "a,", " ", "a,,b"] {
+            assert!(duties(&["operator", &format!("--namespace={odd}")]).is_none(), "{odd:?}");
+        }
         let plain = duties(&["operator"]).unwrap();
         assert_eq!(operator.needed.len(), plain.needed.len() + crate::operator::GRANTING.len());
         let led = duties(&["operator", "--leader-elect", "--leader-election-name=x"]).unwrap().lease.unwrap();

@@ -9,13 +9,19 @@ use std::{
 
 use super::kind::Checked;
 use crate::{
-    access::{Policy, Rules},
-    crd::{AccessPolicy, Fault, Instance, Reason, permission::Scope},
+    access::{Policy, Reach, Rules, Unnamed},
+    crd::{
+        AccessPolicy, Fault, Instance, Reason,
+        permission::{Scope, ScopeName},
+    },
     outside::{Cache, watch::Object},
 };
 
 /// The largest number of entries, all lists together, that an Instance may have before it counts as large.
 const LARGE: usize = 2000;
+
+/// The effect of organizations or projects of a token that its Instance does not read from requests.
+const REFUSED: &str = "each request is refused";
 
 /// An Instance and its rules.
 #[derive(Clone, Debug)]
@@ -61,13 +67,42 @@ impl Ruled {
         Some(Fault::new(Reason::OrganizationUnknown, "spec.organizations.listed", message))
     }
 
+    /// The faults of an object that lists organizations or projects, where the Instance reads none from requests. Each
+    /// request of its tokens is then refused.
+    pub fn unread_faults(&self, organizations: Option<&Scope>, projects: &[ScopeName]) -> Vec<Fault> {
+        let reach = Reach::of(organizations);
+        let is_unread = self.rules().is_some_and(|rules| rules.unnamed_organization(&reach) == Some(Unnamed::Unread));
+        let organizations = is_unread.then(|| self.unread("spec.organizations.listed", "organization", REFUSED));
+        organizations.into_iter().chain(self.unread_projects("spec.projects", projects, REFUSED)).collect()
+    }
+
+    /// The fault of projects at `path`, where the Instance reads none from requests. `then` is the effect.
+    pub fn unread_projects(&self, path: &str, projects: &[ScopeName], then: &str) -> Option<Fault> {
+        let cause = self.rules()?.unnamed_project(&Reach::projects(projects))?;
+        (cause == Unnamed::Unread).then(|| self.unread(path, "project", then))
+    }
+
+    /// The fault of organizations or projects that the Instance does not read from requests.
+    fn unread(&self, path: &str, thing: &str, then: &str) -> Fault {
+        let message = format!(
+            "Instance {} reads no {thing} from requests, so {then}; set spec.api.{thing}From there, or leave the \
+             {thing}s out",
+            self.full_name()
+        );
+        Fault::invalid(path.to_owned(), message)
+    }
+
+    /// The namespace and the name.
+    fn full_name(&self) -> String {
+        let text = |field: &Option<String>| field.clone().unwrap_or_default();
+        format!("{}/{}", text(&self.metadata.namespace), text(&self.metadata.name))
+    }
+
     /// The text about the organizations in a scope that the Instance does not list. `None` if it lists all of them.
     pub fn unlisted(&self, scope: Option<&Scope>) -> Option<String> {
         let names = self.rules()?.unlisted(scope);
-        let text = |field: &Option<String>| field.clone().unwrap_or_default();
         let told = || {
-            let of = format!("{}/{}", text(&self.metadata.namespace), text(&self.metadata.name));
-            let names = names.join(", ");
+            let (of, names) = (self.full_name(), names.join(", "));
             format!("lists {names}, but spec.organizations of Instance {of} does not; add each of them there")
         };
         (!names.is_empty()).then(told)

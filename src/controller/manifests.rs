@@ -20,6 +20,7 @@ use crate::{
     access::Policy,
     crd::{
         AccessPolicy, Account, ApiToken, Fault, Instance, InstanceRef, Reason,
+        access_policy::{Effect, Statement},
         instance::NamespacesFrom,
         subject::{SubjectKind, Who},
     },
@@ -104,14 +105,18 @@ impl Manifests {
         let (namespace, name) = full(&account.spec.instance_ref, &home);
         let found = self.referred(namespace, name);
         let policies = self.policies_of(namespace, name).map(|policy| policy.name_any()).collect();
-        let faults = account::faults_of_manifest(account, found.instance.clone(), policies, now);
+        let unread = found.instance.unread_faults(account.spec.organizations.as_ref(), &account.spec.projects);
+        let mut faults = account::faults_of_manifest(account, found.instance.clone(), policies, now);
+        faults.extend(unread);
         found.sorted(faults, |_| None)
     }
 
     fn of_policy(&self, policy: Arc<AccessPolicy>, now: Timestamp) -> Examined {
         let home = policy.namespace().unwrap_or_default();
         let found = self.referred(&home, policy.spec.instance_ref.name.as_str());
-        let faults = policy::faults_of_manifest(policy, found.instance.clone(), now);
+        let unread = unread_statements(&policy, &found.instance);
+        let mut faults = policy::faults_of_manifest(policy, found.instance.clone(), now);
+        faults.extend(unread);
         found.sorted(faults, |_| None)
     }
 
@@ -135,7 +140,12 @@ impl Manifests {
         let read = Observed { owning: token::owning(&read, |home, name| self.account(home, name).cloned()), ..read };
         let read = Observed { surplus: self.surplus(&read), ..read };
         let instance = found.instance.clone();
-        found.sorted(token::faults_of_manifest(read), |fault| self.unsettled(fault, &instance, &home))
+        let opened = read.instance.iter().chain(read.audiences.iter().flatten());
+        let (organizations, projects) = (token.spec.organizations.as_ref(), &token.spec.projects);
+        let unread: Vec<_> = opened.flat_map(|opened| opened.unread_faults(organizations, projects)).collect();
+        let mut faults = token::faults_of_manifest(read);
+        faults.extend(unread);
+        found.sorted(faults, |fault| self.unsettled(fault, &instance, &home))
     }
 
     /// The text about a fault of a token that only a cluster can settle.
@@ -234,6 +244,19 @@ impl Referred {
     }
 }
 
+/// The faults of statements with projects, where the Instance reads none from requests.
+fn unread_statements(policy: &AccessPolicy, instance: &Ruled) -> Vec<Fault> {
+    let statements = policy.spec.statements.iter().enumerate();
+    let fault = |(index, statement): (usize, &Statement)| {
+        let then = match statement.effect {
+            Effect::Allow => "the statement permits nothing",
+            Effect::Deny => "the statement counts in each request",
+        };
+        instance.unread_projects(&format!("spec.statements[{index}].projects"), &statement.projects, then)
+    };
+    statements.filter_map(fault).collect()
+}
+
 /// Separates the faults from those that only a cluster can settle.
 fn sorted(faults: Vec<Fault>, unsettled: impl Fn(&Fault) -> Option<String>) -> Examined {
     let mut examined = Examined::default();
@@ -252,6 +275,7 @@ fn lenient(namespace: &str, name: &str) -> Ruled {
     const LONGEST: &str = "99999d";
     let spec = json!({
         "organizations": ["*"],
+        "api": {"organizationFrom": {"header": "X-Organization"}, "projectFrom": {"header": "X-Project"}},
         "tokens": {
             "lifetime": {"default": LONGEST, "max": LONGEST, "never": "Allow"}, "namespaces": {"from": "All"},
             "overlap": {"default": "1s", "max": LONGEST}, "rotation": {"min": "1s"},
@@ -399,6 +423,28 @@ mod tests {
         ));
         assert_eq!(faults(&[instance(json!({})), policy.clone()]), ["RoleMissing spec.statements[0].role"]);
         assert_eq!(told(&[policy]), [vec![], vec![ALONE.to_owned()]]);
+    }
+
+    #[test]
+    fn what_lists_projects_that_the_instance_does_not_read_is_a_fault() {
+        let faults =
+            |api: Value, manifest: &Manifest| told(&[instance(json!({ "api": api })), manifest.clone()])[0].clone();
+        let both = json!({"organizations": {"listed": ["eem"]}, "projects": ["a"]});
+        let paths = ["Invalid spec.organizations.listed", "Invalid spec.projects"];
+        let account = json!({"instanceRef": {"name": "eem"}, "organizations": {"listed": ["eem"]}, "projects": ["a"]});
+        let statement = |effect: &str| json!({"effect": effect, "actions": ["*"], "projects": ["a"]});
+        let policy = json!({"instanceRef": {"name": "eem"}, "statements": [statement("Allow"), statement("Deny")]});
+        let at = |index: u8| format!("Invalid spec.statements[{index}].projects");
+        for (manifest, unread) in [
+            (token("ci", both), paths.map(str::to_owned)),
+            (Manifest::Account(object("ServiceAccount", "bot", account)), paths.map(str::to_owned)),
+            (Manifest::Policy(object("AccessPolicy", "p", policy)), [at(0), at(1)]),
+        ] {
+            assert_eq!(faults(json!({}), &manifest), unread);
+            let read = json!({"organizationFrom": {"header": "X-Org"}, "projectFrom": {"header": "X-Project"}});
+            assert_eq!(faults(read, &manifest), [""; 0]);
+            assert_eq!(told(&[manifest])[0], [""; 0], "an unknown Instance may read them");
+        }
     }
 
     #[test]

@@ -81,7 +81,7 @@ pub async fn pass<K: Kind>(object: Arc<K>, rooms: &Rooms) -> Result<Option<Wake>
     let upkeep = grants::keep(rooms, &*object, K::grants(&world)).await; // reads and writes, if a grant differs
     let settled = grants::told(&*object, &upkeep, now, K::settle(&world, &terms, &progress)); // pure
     let mut refusals = K::refusals(&progress).into_iter().chain(upkeep.refusal());
-    let forbidden = refusals.find_map(|refusal| forbidden(refusal, || rooms.rights.doubt()));
+    let forbidden = refusals.find_map(|refusal| forbidden(refusal, || rooms.rights.doubt(&refusal.namespace)));
     if version != self::version(&*object) || object.status() != Some(&settled.status) {
         rooms.write_status(&*object, &version, &settled.status, &settled.notes).await?; // writes
         // Only with a new status: another try that fails in the same way is no news.
@@ -338,7 +338,7 @@ async fn work<K: Kind>(object: Arc<K>, rooms: Arc<Rooms>) -> (Next, PassEnd) {
         }
         Err(obstacle) => {
             tracing::warn!(%obstacle, "the pass failed and will be retried");
-            match obstacle.refusal().and_then(|refusal| forbidden(refusal, || rooms.rights.doubt())) {
+            match obstacle.refusal().and_then(|refusal| forbidden(refusal, || rooms.rights.doubt(&refusal.namespace))) {
                 Some(note) => publish(&*object, [note], &rooms),
                 None => rooms.metrics.failure(&K::kind(&()), obstacle.cause()),
             }

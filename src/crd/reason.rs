@@ -76,7 +76,8 @@ reasons! {
         OwnerStale,
         /// The token has no value yet, because its Instance has not published its endpoint yet.
         EndpointAwaited,
-        /// The token is valid, but neither a role nor a policy permits anything.
+        /// The token is valid, but neither a role nor a policy permits anything. Or no request can name one of its
+        /// organizations or projects.
         NoPermissions,
         /// The way in leads to the Service.
         Exposed,

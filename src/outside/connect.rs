@@ -1,6 +1,13 @@
 //! The client of the cluster, and the signals that stop a process.
 
-use std::{env, error::Error, io, path::PathBuf, pin::pin, time::Duration};
+use std::{
+    env,
+    error::Error,
+    io,
+    path::{Path, PathBuf},
+    pin::pin,
+    time::Duration,
+};
 
 use kube::{
     Client, Config,
@@ -100,7 +107,7 @@ fn known(login: &Login) -> Result<Option<Kubeconfig>, Unreachable> {
         return Err(nowhere(format!("--kubeconfig {}: the file does not exist", file.display())));
     }
     let files = login.kubeconfig.clone().map_or_else(files, |file| vec![file]);
-    let mut known = kubeconfig(&files).map_err(|error| nowhere(error.to_string()))?;
+    let mut known = kubeconfig(&files).map_err(nowhere)?;
     if let Some(context) = &login.context {
         let is_known = |known: &Kubeconfig| known.contexts.iter().any(|named| named.name == *context);
         match known.as_mut().filter(|known| is_known(known)) {
@@ -129,18 +136,25 @@ fn absent(files: &[PathBuf]) -> String {
     format!("there is no file {}", named.join(", "))
 }
 
+/// The text of an error, without lines of the file. They may hold a credential.
+fn unreadable(file: &Path, error: &KubeconfigError) -> String {
+    let KubeconfigError::Parse(error) = error else { return format!("{}: {error}", file.display()) };
+    let place = error.location().map(|place| format!(", line {}, column {}", place.line(), place.column()));
+    format!("{}{}: it has not the form of a kubeconfig", file.display(), place.unwrap_or_default())
+}
+
 /// The files that exist, merged as kubectl merges them. `None` if no file exists.
-fn kubeconfig(files: &[PathBuf]) -> Result<Option<Kubeconfig>, KubeconfigError> {
+fn kubeconfig(files: &[PathBuf]) -> Result<Option<Kubeconfig>, String> {
     let there = files.iter().filter(|file| file.exists());
-    let read = |file| {
-        let mut config = Kubeconfig::read_from(file)?;
+    let read = |file: &PathBuf| {
+        let mut config = Kubeconfig::read_from(file).map_err(|error| unreadable(file, &error))?;
         // `kubectl config unset current-context` leaves it empty.
         config.current_context.take_if(|context| context.is_empty());
-        Ok(config)
+        Ok::<_, String>(config)
     };
     there.map(read).try_fold(None::<Kubeconfig>, |merged, next| {
         Ok(Some(match merged {
-            Some(merged) => merged.merge(next?)?,
+            Some(merged) => merged.merge(next?).map_err(|error| error.to_string())?,
             None => next?,
         }))
     })
@@ -187,6 +201,7 @@ pub async fn until_stopped<T>(program: impl AsyncFnOnce(CancellationToken) -> T)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::slice;
 
     #[test]
     fn files_that_are_not_there_are_passed_over_and_the_first_says_what_is_current() {
@@ -211,8 +226,12 @@ mod tests {
         assert_eq!(proxy_url(&merged).as_deref(), Some("http://one"));
         assert!(kubeconfig(&[away]).unwrap().is_none());
         let odd = folder.join("odd");
-        std::fs::write(&odd, "clusters: 7").unwrap();
-        assert!(kubeconfig(&[odd]).is_err());
+        for text in ["clusters: 7", "users:\n- {name: me, user: {token: s3cret}\n", "users: [{name: me, user: s3cret}]"]
+        {
+            std::fs::write(&odd, text).unwrap();
+            let told = kubeconfig(slice::from_ref(&odd)).unwrap_err();
+            assert!(told.contains("odd, line ") && !told.contains("s3cret"), "{told}");
+        }
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -1,6 +1,14 @@
 //! The API server as a user of the command line works with it: with the rights of that user, and no more.
 
-use std::{fmt, pin::pin, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures::Stream;
@@ -12,6 +20,7 @@ use k8s_openapi::api::{
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
+    core::ObjectMeta,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -21,11 +30,12 @@ use zeroize::Zeroizing;
 use super::{
     Hearing, Reader, Refusal, Verb, Why,
     deeds::Deeds,
+    follower::{Selection, WatchPlace},
     forbidder::Forbidder,
     readable::Readable,
     reader::{Read, found},
-    rights::{Holder, Right},
-    watch::{self, Heard, Object, Selection},
+    rights::{Holder, PlacedRight, Right, RightPlace},
+    watch::{self, Heard, Object},
 };
 use crate::crd::name;
 
@@ -50,6 +60,8 @@ pub enum DeskWait<'a> {
     Answer,
     /// The API server refuses the request so far, and a grant may be on its way.
     Grant(&'a Refusal),
+    /// The user lacks these rights so far, and a grant may be on its way.
+    Rights(&'a [PlacedRight]),
 }
 
 /// Shows a wait to the user, until the returned guard is dropped.
@@ -62,6 +74,30 @@ pub struct Desk {
     reader: Reader,
     show: ShowWait,
     deeds: Arc<Deeds>,
+    /// True once a wait for a grant was in vain. No further request waits for one.
+    is_in_vain: Arc<AtomicBool>,
+}
+
+/// A wait for a grant.
+struct GrantWait<'a> {
+    desk: &'a Desk,
+    begun: Instant,
+    shown: Option<Box<dyn Send>>,
+}
+
+impl GrantWait<'_> {
+    /// Waits until the next try. A wait of more than a second is shown. False: the time is over.
+    async fn again(&mut self, cause: DeskWait<'_>) -> bool {
+        if self.begun.elapsed() >= GRANTED_WITHIN || self.desk.is_in_vain.load(Ordering::Relaxed) {
+            self.desk.is_in_vain.store(true, Ordering::Relaxed);
+            return false;
+        }
+        if self.begun.elapsed() >= SLOW {
+            self.shown.get_or_insert_with(|| (self.desk.show)(cause));
+        }
+        sleep(AGAIN).await;
+        true
+    }
 }
 
 /// A value, as its Secret shows it.
@@ -69,7 +105,7 @@ pub struct Desk {
 #[resource(inherit = "Secret")]
 pub struct Shown {
     #[serde(default)]
-    metadata: kube::core::ObjectMeta,
+    metadata: ObjectMeta,
     #[serde(default)]
     data: Option<ShownKeys>,
 }
@@ -119,7 +155,7 @@ impl<K: Read + Serialize> UserWritten for K {}
 impl Desk {
     /// The desk of the user of `client`. `show` shows each wait of more than a second.
     pub fn new(client: Client, show: ShowWait) -> Self {
-        Self { reader: Reader::new(client.clone()), client, show, deeds: Arc::default() }
+        Self { reader: Reader::new(client.clone()), client, show, deeds: Arc::default(), is_in_vain: Arc::default() }
     }
 
     /// The client of the desk, for rooms that read by one themselves.
@@ -150,6 +186,14 @@ impl Desk {
     /// The API server refused the read or did not answer.
     pub async fn find<K: Read>(&self, namespace: &str, name: &str) -> Result<Option<K>, Refusal> {
         self.shown(self.reader.live(namespace, name)).await
+    }
+
+    /// The type of a Secret, without its data. `None` if the Secret does not exist.
+    ///
+    /// # Errors
+    /// The API server refused the read or did not answer.
+    pub async fn secret_type(&self, namespace: &str, name: &str) -> Result<Option<String>, Refusal> {
+        self.shown(self.reader.secret_type(namespace, name)).await
     }
 
     /// All objects of a kind with these labels in `namespace`; `None`: in all namespaces. Objects that cannot be parsed
@@ -189,15 +233,41 @@ impl Desk {
             None => Api::all(self.client.clone()),
         };
         let selection = labels.map_or(Selection::All, |labels| Selection::Labels(labels.to_owned()));
-        watch::watch(api, selection, &Hearing::default())
+        let place = WatchPlace { api, selection, namespace: namespace.map(str::to_owned) };
+        watch::watch(vec![place], &Hearing::default())
     }
 
-    /// True if the user holds this right in `namespace`; `None`: in all namespaces.
+    /// The rights that the user lacks. They are reviewed for ten seconds, as a grant may be on its way. A rehearsal
+    /// reviews them once. A right that the API server does not review counts as held.
+    ///
+    /// # Errors
+    /// The API server did not answer.
+    pub async fn lacked(&self, needed: &[PlacedRight], intent: Intent) -> Result<Vec<PlacedRight>, Refusal> {
+        let (mut lacked, mut wait) = (self.review(needed).await?, self.wait_for_grant());
+        while intent == Intent::Do && !lacked.is_empty() && wait.again(DeskWait::Rights(&lacked)).await {
+            lacked = self.review(&lacked).await?;
+        }
+        Ok(lacked)
+    }
+
+    async fn review(&self, needed: &[PlacedRight]) -> Result<Vec<PlacedRight>, Refusal> {
+        let mut lacked = Vec::new();
+        for needed in needed {
+            match self.may(needed.right, needed.place()).await {
+                Ok(true) | Err(Refusal { why: Why::Forbidden(_), .. }) => {}
+                Ok(false) => lacked.push(needed.clone()),
+                Err(refusal) => return Err(refusal),
+            }
+        }
+        Ok(lacked)
+    }
+
+    /// True if the user holds this right at a place.
     ///
     /// # Errors
     /// The API server refused the question or did not answer.
-    pub async fn may(&self, right: Right, namespace: Option<&str>) -> Result<bool, Refusal> {
-        let answer = self.shown(right.is_held(self.client.clone(), Holder::Myself, namespace.into())).await;
+    pub async fn may<'a>(&self, right: Right, place: impl Into<RightPlace<'a>>) -> Result<bool, Refusal> {
+        let answer = self.shown(right.is_held(self.client.clone(), Holder::Myself, place.into())).await;
         answer.map_err(Refusal::of::<SelfSubjectAccessReview, _>(Verb::CREATE, "", ""))
     }
 
@@ -207,7 +277,10 @@ impl Desk {
     /// The API server refused the read or did not answer.
     pub async fn value(&self, namespace: &str, secret: &str) -> Result<Option<Shown>, Refusal> {
         let api: Api<Shown> = Api::namespaced(self.client.clone(), namespace);
-        self.once_granted(async || found::<Shown, _>(api.get(secret).await.map_err(Why::from), namespace, secret)).await
+        self.once_granted(Intent::Do, async || {
+            found::<Shown, _>(api.get(secret).await.map_err(Why::from), namespace, secret)
+        })
+        .await
     }
 
     /// The user of this desk, as the API server names it.
@@ -235,7 +308,7 @@ impl Desk {
             api.create(&params, object).await.map_err(refusal)
         };
         let deed = (intent, "created", format!("{} {namespace}/{name}", K::kind(&())));
-        self.noted(deed, self.once_granted(try_it)).await
+        self.noted(deed, self.once_granted(intent, try_it)).await
     }
 
     /// Changes an object by a merge patch, if its spec is still as `seen`. Returns the object as the API server keeps
@@ -259,7 +332,7 @@ impl Desk {
             let refusal = Refusal::of::<K, _>(Verb::PATCH, &namespace, &name);
             api.patch(&name, &params, &Patch::Merge(&changes)).await.map_err(refusal)
         };
-        self.once_granted(try_it).await
+        self.once_granted(intent, try_it).await
     }
 
     /// Deletes an object, if its spec is still as `seen`.
@@ -280,26 +353,48 @@ impl Desk {
             let refusal = Refusal::of::<K, _>(Verb::DELETE, &namespace, &name);
             api.delete(&name, &params).await.map_err(refusal).map(drop)
         };
-        self.once_granted(try_it).await
+        self.once_granted(Intent::Do, try_it).await
     }
 
-    /// Marks the shown value of a Secret as claimed, so that the operator deletes the Secret.
+    /// Marks the shown value of this id as claimed, so that the operator deletes its Secret.
     ///
     /// # Errors
-    /// The API server refused the write or did not answer.
-    pub async fn claim(&self, namespace: &str, shown: &Shown) -> Result<(), Refusal> {
+    /// The API server refused the write or did not answer. [`Why::Stale`]: the Secret shows another value now.
+    /// [`Why::Gone`]: it does not exist any more.
+    pub async fn claim(&self, namespace: &str, shown: &Shown, id: &str) -> Result<(), Refusal> {
         let name = shown.metadata.name.as_deref().unwrap_or_default();
+        let deed = (Intent::Do, "claimed", format!("Secret {namespace}/{name}"));
+        let claim = async {
+            let mut current = shown.clone();
+            for _ in 0..REPEATS {
+                let stale = match self.claim_once(namespace, &current, id).await {
+                    Err(refusal) if refusal.why == Why::Stale => refusal,
+                    done => return done,
+                };
+                current = match self.value(namespace, name).await? {
+                    Some(found) if found.id().as_deref() == Some(id) => found,
+                    Some(_) => return Err(stale),
+                    None => return Err(Refusal { why: Why::Gone, ..stale }),
+                };
+            }
+            self.claim_once(namespace, &current, id).await
+        };
+        self.noted(deed, claim).await
+    }
+
+    async fn claim_once(&self, namespace: &str, shown: &Shown, id: &str) -> Result<(), Refusal> {
         let api: Api<Shown> = Api::namespaced(self.client.clone(), namespace);
-        let annotations = json!({ name::CLAIMED: shown.id() });
-        let metadata = json!({"uid": shown.metadata.uid, "annotations": annotations});
+        let ObjectMeta { name, uid, resource_version, .. } = &shown.metadata;
+        let name = name.as_deref().unwrap_or_default();
+        let annotations = json!({ name::CLAIMED: id });
+        let metadata = json!({"uid": uid, "resourceVersion": resource_version, "annotations": annotations});
         let patch = Patch::Merge(json!({ "metadata": metadata }));
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         let try_it = async || {
             let refusal = Refusal::of::<Secret, _>(Verb::PATCH, namespace, name);
             api.patch_metadata(name, &params, &patch).await.map_err(refusal).map(drop)
         };
-        let deed = (Intent::Do, "claimed", format!("Secret {namespace}/{name}"));
-        self.noted(deed, self.once_granted(try_it)).await
+        self.once_granted(Intent::Do, try_it).await
     }
 
     /// Looks at an object again and again until `look` finds something, for at most `limit`. `look` gets `None` while
@@ -365,20 +460,24 @@ impl Desk {
         done
     }
 
-    /// Repeats a forbidden request for ten seconds, if a grant can lift the refusal.
-    async fn once_granted<T>(&self, try_it: impl AsyncFn() -> Result<T, Refusal>) -> Result<T, Refusal> {
-        let (mut answer, begun, mut waiting) = (self.shown(try_it()).await, Instant::now(), None);
-        while let Some(refusal) = answer.as_ref().err().filter(|refusal| may_be_lifted(refusal)) {
-            if begun.elapsed() >= GRANTED_WITHIN {
-                break;
-            }
-            if begun.elapsed() >= SLOW {
-                waiting.get_or_insert_with(|| (self.show)(DeskWait::Grant(refusal)));
-            }
-            sleep(AGAIN).await;
+    /// Repeats a forbidden request for ten seconds, if a grant can lift the refusal. A rehearsal is not repeated.
+    async fn once_granted<T>(
+        &self,
+        intent: Intent,
+        try_it: impl AsyncFn() -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        let (mut answer, mut wait) = (self.shown(try_it()).await, self.wait_for_grant());
+        while intent == Intent::Do
+            && let Some(refusal) = answer.as_ref().err().filter(|refusal| may_be_lifted(refusal))
+            && wait.again(DeskWait::Grant(refusal)).await
+        {
             answer = try_it().await;
         }
         answer
+    }
+
+    fn wait_for_grant(&self) -> GrantWait<'_> {
+        GrantWait { desk: self, begun: Instant::now(), shown: None }
     }
 }
 
@@ -466,17 +565,70 @@ mod tests {
             Box::new(())
         };
         let denied = r#"x is forbidden: User "a" cannot create resource "apitokens" in API group "tokenry.dev" in the namespace "n""#;
-        for (text, at_least, most) in [(denied, 30, 36), ("exceeded quota: few, requested: secrets=1", 1, 1)] {
+        for (text, intent, at_least, most) in [
+            (denied, Intent::Do, 30, 36),
+            (denied, Intent::Rehearse, 1, 1),
+            ("exceeded quota: few, requested: secrets=1", Intent::Do, 1, 1),
+        ] {
             let (client, asked) = forbidding(text);
             let (desk, begun) = (Desk::new(client, show), Instant::now());
             let mut token = ApiToken::new("ci", ApiTokenSpec::of(InstanceRef { name: "eem".into(), namespace: None }));
             token.metadata.namespace = Some("n".into());
-            assert!(desk.create(&token, Intent::Do).await.is_err());
+            assert!(desk.create(&token, intent).await.is_err());
             let asked = asked.load(Ordering::SeqCst);
             assert!((at_least..=most).contains(&asked), "{text}: {asked} requests in {:?}", begun.elapsed());
             assert_eq!(desk.deeds(), "nothing was changed");
             assert_eq!(SHOWN.load(Ordering::SeqCst), 1, "the wait of the first one is shown, with its refusal");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_grant_is_waited_for_once_in_vain_and_not_for_each_request() {
+        let denied = r#"x is forbidden: User "a" cannot get resource "secrets" in API group "" in the namespace "n""#;
+        let (client, asked) = forbidding(denied);
+        let desk = Desk::new(client, |_| Box::new(()));
+        assert!(desk.value("n", "ci").await.is_err());
+        let before = asked.load(Ordering::SeqCst);
+        assert!(before > 1 && desk.value("n", "other").await.is_err());
+        assert_eq!(asked.load(Ordering::SeqCst), before + 1);
+    }
+
+    /// A server that says of each write that the object has changed, and shows this Secret; `None`: it has none.
+    fn changing(secret: Option<Value>) -> Client {
+        let serve = move |request: Request<Body>| {
+            let status = |code: u16, reason: &str| {
+                (code, json!({"kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": "m"}))
+            };
+            let (code, told) = match (request.method() == http::Method::GET, &secret) {
+                (false, _) => status(409, "Conflict"),
+                (true, Some(secret)) => (200, secret.clone()),
+                (true, None) => status(404, "NotFound"),
+            };
+            let answer = Response::builder().status(code).body(Body::from(told.to_string().into_bytes()));
+            async move { Ok::<_, Infallible>(answer.unwrap()) }
+        };
+        Client::new(tower::service_fn(serve), "n")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_claim_that_came_too_late_tells_a_secret_that_is_gone_from_one_with_another_value() {
+        let secret = |id: &str| json!({"metadata": {"name": "ci"}, "data": {"token-id": STANDARD.encode(id)}});
+        let seen: Shown = serde_json::from_value(secret("a")).unwrap();
+        for (secret, why) in
+            [(None, Why::Gone), (Some(secret("b")), Why::Stale), (Some(json!({"metadata": {}})), Why::Stale)]
+        {
+            let desk = Desk::new(changing(secret), |_| Box::new(()));
+            assert_eq!(desk.claim("n", &seen, "a").await.unwrap_err().why, why);
+            assert_eq!(desk.deeds(), "nothing was changed");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_right_that_the_api_server_does_not_review_counts_as_held() {
+        let desk = Desk::new(forbidding("no reviews").0, |_| Box::new(()));
+        let right = Right::new(Verb::GET, "", "secrets");
+        let needed = [PlacedRight { right, namespace: "n".into(), name: None }];
+        assert_eq!(desk.lacked(&needed, Intent::Do).await, Ok(Vec::new()));
     }
 
     #[test]

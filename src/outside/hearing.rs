@@ -17,7 +17,7 @@ use std::{
 use kube::Resource;
 use tokio::{sync::watch, time::Instant};
 
-use super::trouble::name;
+use super::trouble::{name, name_in};
 use crate::token::duration;
 
 /// Cached objects count as old after the server has not answered, or a watch has failed, for this long.
@@ -103,14 +103,22 @@ struct Ears {
 }
 
 struct KindHeard {
-    /// True once all objects of the kind were listed.
-    listed: bool,
-    /// Time of the last event, bookmark or list, or of the last regular end of the watch.
-    heard: Instant,
     /// The kind's highest resourceVersion in this history. Other kinds may be stored in another etcd, so their versions
     /// are not compared.
     version: u64,
-    /// Start of the current failure of the kind's watch.
+    /// The watches of the kind: one for all namespaces, or one for each namespace of this process. The kind is as old
+    /// as the oldest of them.
+    places: Vec<PlaceHeard>,
+}
+
+struct PlaceHeard {
+    /// The kind, with the namespace of the watch.
+    name: String,
+    /// True once all objects were listed.
+    listed: bool,
+    /// Time of the last event, bookmark or list, or of the last regular end of the watch.
+    heard: Instant,
+    /// Start of the current failure of the watch.
     failing: Option<Instant>,
 }
 
@@ -140,12 +148,22 @@ impl Hearing {
         Self(Arc::new(Shared { stale_after, lasts, silent, state, calls: watch::Sender::default() }))
     }
 
-    /// Registers a kind, and returns the handle with which its watch reports. The kind counts as not listed yet.
-    pub fn ear<K: Resource<DynamicType = ()>>(&self) -> Ear {
-        let kind = name::<K>();
-        let known = KindHeard { listed: false, heard: Instant::now(), version: 0, failing: None };
-        self.lock().kinds.insert(kind.clone(), known);
-        Ear { hearing: self.clone(), kind }
+    /// Registers a kind with watches of these namespaces, and returns the handle with which each reports. `None`: all
+    /// namespaces. The kind counts as not listed yet.
+    pub fn ears<K: Resource<DynamicType = ()>>(
+        &self,
+        namespaces: impl IntoIterator<Item = Option<String>>,
+    ) -> Vec<Ear> {
+        let (kind, heard) = (name::<K>(), Instant::now());
+        let place = |namespace: Option<String>| {
+            let name = name_in(&kind, namespace.as_deref());
+            PlaceHeard { name, listed: false, heard, failing: None }
+        };
+        let places: Vec<_> = namespaces.into_iter().map(place).collect();
+        let ear = |place| Ear { hearing: self.clone(), kind: kind.clone(), place };
+        let ears = (0..places.len()).map(ear).collect();
+        self.lock().kinds.insert(kind.clone(), KindHeard { version: 0, places });
+        ears
     }
 
     /// Forgets a kind that is not watched any more.
@@ -161,9 +179,11 @@ impl Hearing {
     }
 
     /// The time since the last report of each kind. For a kind without a report, the time since its watch was
-    /// registered.
+    /// registered. For a kind with several watches, the longest of their times.
     pub fn ages(&self) -> Vec<(String, Duration)> {
-        self.lock().kinds.iter().map(|(kind, known)| (kind.clone(), known.heard.elapsed())).collect()
+        let oldest =
+            |known: &KindHeard| known.places.iter().map(|place| place.heard.elapsed()).max().unwrap_or_default();
+        self.lock().kinds.iter().map(|(kind, known)| (kind.clone(), oldest(known))).collect()
     }
 
     /// The time since the server's last answer. `None` while this time is at most five seconds.
@@ -173,18 +193,28 @@ impl Hearing {
 
     /// True if changes of the last seconds may be missing from the caches. Also true until every kind was listed.
     pub fn is_old(&self) -> bool {
-        let old = |kind: &KindHeard| {
-            let fails = kind.failing.is_some_and(|since| since.elapsed() > OLD);
-            !kind.listed || fails || kind.heard.elapsed() > self.0.silent
-        };
-        self.silence().is_some() || self.lock().kinds.values().any(old)
+        self.silence().is_some() || self.lock().kinds.values().flat_map(|kind| &kind.places).any(|it| self.lags(it))
     }
 
-    /// A kind whose cached objects are stale, if there is one.
+    /// True if no change of a kind arrives, of whatever namespace. A process that serves several namespaces may still
+    /// hear of others while one of them is [old](Self::is_old).
+    pub fn is_cut_off(&self) -> bool {
+        self.silence().is_some() || self.lock().kinds.values().any(|kind| kind.places.iter().all(|it| self.lags(it)))
+    }
+
+    /// True if changes of the last seconds may be missing.
+    fn lags(&self, place: &PlaceHeard) -> bool {
+        let fails = place.failing.is_some_and(|since| since.elapsed() > OLD);
+        !place.listed || fails || place.heard.elapsed() > self.0.silent
+    }
+
+    /// A kind whose cached objects are stale, if there is one, with its namespace. A watch that fails explains others
+    /// that are silent, because the first list is one of everything.
     pub fn stale(&self) -> Option<String> {
         let (limit, state) = (self.0.stale_after, self.lock());
-        let (kind, _) = state.kinds.iter().find(|(_, known)| known.heard.elapsed() > limit)?;
-        Some(kind.clone())
+        let places = state.kinds.values().flat_map(|kind| &kind.places);
+        let stale = places.filter(|place| place.heard.elapsed() > limit);
+        Some(stale.min_by_key(|place| place.failing.is_none())?.name.clone())
     }
 
     /// A kind whose cached objects are stale although the server answers. The server refuses the watch, or the events
@@ -267,10 +297,12 @@ impl Hearing {
     }
 }
 
-/// The handle with which the watch of one kind reports its state.
+/// The handle with which one watch of a kind reports its state.
 pub struct Ear {
     hearing: Hearing,
     kind: String,
+    /// The place of the watch among those of the kind.
+    place: usize,
 }
 
 impl Ear {
@@ -287,17 +319,20 @@ impl Ear {
     /// Records an object, a bookmark or a complete list, with its resourceVersion.
     pub fn heard(&self, version: &str) {
         self.hearing.answered();
-        self.change(|kind| {
-            kind.heard = Instant::now();
-            kind.listed = true;
+        self.change(|place| (place.heard, place.listed, place.failing) = (Instant::now(), true, None));
+        if let Some(kind) = self.hearing.lock().kinds.get_mut(&self.kind) {
             kind.version = kind.version.max(number(version).unwrap_or_default());
-            kind.failing = None;
-        });
+        }
+    }
+
+    /// Records that the server answered a request of the watch.
+    pub fn answered(&self) {
+        self.hearing.answered();
     }
 
     /// Records that the watch is open, though it has reported nothing yet.
     pub fn opened(&self) {
-        self.change(|kind| kind.failing = None);
+        self.change(|place| place.failing = None);
     }
 
     /// Records that the watch or a list failed.
@@ -305,12 +340,14 @@ impl Ear {
         if is_answer(error) {
             self.hearing.answered();
         }
-        self.change(|kind| kind.failing = kind.failing.or_else(|| Some(Instant::now())));
+        self.change(|place| place.failing = place.failing.or_else(|| Some(Instant::now())));
     }
 
-    fn change(&self, change: impl FnOnce(&mut KindHeard)) {
-        if let Some(kind) = self.hearing.lock().kinds.get_mut(&self.kind) {
-            change(kind);
+    fn change(&self, change: impl FnOnce(&mut PlaceHeard)) {
+        let mut state = self.hearing.lock();
+        let places = state.kinds.get_mut(&self.kind).map(|kind| &mut kind.places);
+        if let Some(place) = places.and_then(|places| places.get_mut(self.place)) {
+            change(place);
         }
     }
 }
@@ -366,6 +403,11 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
+    /// The handle of the only watch of tokens.
+    fn ear(hearing: &Hearing) -> Ear {
+        hearing.ears::<ApiToken>([None]).remove(0)
+    }
+
     fn refused(code: u16) -> kube::Error {
         kube::Error::Api(Box::new(Status { code, ..Status::failure("", "") }))
     }
@@ -378,7 +420,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_is_refused_is_deaf_and_who_is_cut_off_is_not() {
         let hearing = Hearing::default();
-        let ear = hearing.ear::<ApiToken>();
+        let ear = ear(&hearing);
         assert!(hearing.is_old(), "nothing is heard yet");
         ear.heard("7");
         for code in [401, 403] {
@@ -405,7 +447,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_server_that_is_back_is_given_time_to_be_heard_and_all_is_read_anew() {
         let hearing = Hearing::default();
-        let (ear, mut histories) = (hearing.ear::<ApiToken>(), hearing.calls());
+        let (ear, mut histories) = (ear(&hearing), hearing.calls());
         ear.heard("7");
         advance(seconds(600)).await;
         hearing.answered();
@@ -439,7 +481,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_silent_watch_is_noticed_soon_where_somebody_waits_for_its_news() {
         for (hearing, noticed) in [(Hearing::close(StaleAfter::default()), 8), (Hearing::default(), 40)] {
-            hearing.ear::<ApiToken>().heard("7");
+            ear(&hearing).heard("7");
             for _ in 0..noticed {
                 assert!(!hearing.is_old());
                 advance(seconds(1)).await;
@@ -453,7 +495,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_version_that_went_back_begins_a_new_history_once() {
         let hearing = Hearing::default();
-        let (ear, mut histories) = (hearing.ear::<ApiToken>(), hearing.calls());
+        let (ear, mut histories) = (ear(&hearing), hearing.calls());
         ear.heard("100");
         hearing.stands("apitokens.tokenry.dev", Some("100"), 100);
         hearing.stands("apitokens.tokenry.dev", Some("odd"), 100);
@@ -470,5 +512,42 @@ mod tests {
         let known = hearing.known("apitokens.tokenry.dev");
         hearing.stands("apitokens.tokenry.dev", Some("41"), known);
         assert!(!begins(&mut histories));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_kind_is_as_old_as_its_oldest_watch_and_the_namespace_is_named() {
+        let hearing = Hearing::close(StaleAfter::default());
+        let ears = hearing.ears::<ApiToken>(["a", "b"].map(|name| Some(name.to_owned())));
+        ears[0].heard("7");
+        assert!(hearing.is_old(), "the other one was not listed");
+        assert!(!hearing.is_cut_off());
+        ears[1].heard("9");
+        assert!(!hearing.is_old());
+        assert_eq!(hearing.known("apitokens.tokenry.dev"), 9);
+        for _ in 0..100 {
+            advance(seconds(4)).await;
+            ears[0].heard("8");
+        }
+        assert!(hearing.is_old());
+        assert!(!hearing.is_cut_off(), "it hears of the other one");
+        assert_eq!(hearing.deaf().as_deref(), Some("apitokens.tokenry.dev in namespace b"));
+        assert_eq!(hearing.ages(), [("apitokens.tokenry.dev".to_owned(), seconds(400))]);
+        ears[1].heard("9");
+        assert!(!hearing.is_old() && hearing.deaf().is_none());
+        for code in [403, 403, 403] {
+            advance(seconds(2)).await;
+            ears[0].heard("9");
+            ears[1].failed(&refused(code));
+        }
+        assert!(!hearing.is_old(), "for a moment");
+        advance(seconds(2)).await;
+        ears[0].heard("9");
+        assert!(hearing.is_old(), "its watch fails for longer than some seconds");
+        // A list of all waits for the one that fails.
+        for _ in 0..100 {
+            advance(seconds(4)).await;
+            ears[1].failed(&refused(403));
+        }
+        assert_eq!(hearing.deaf().as_deref(), Some("apitokens.tokenry.dev in namespace b"));
     }
 }

@@ -35,7 +35,7 @@ async fn within(request: Request, next: Next) -> Response {
     if peer.is_some_and(|peer| WITHIN.contains(&peer)) && names_itself(&request) {
         return next.run(request).await;
     }
-    let told = "the log level can be read and changed from within the Pod alone: use kubectl port-forward\n";
+    let told = "the log level can be read and changed from within the Pod alone: use `kubectl port-forward`\n";
     (StatusCode::FORBIDDEN, told).into_response()
 }
 

@@ -15,6 +15,7 @@ pub mod desk;
 pub mod entropy;
 pub mod events;
 pub mod extent;
+mod follower;
 pub mod forbidder;
 pub mod foreign;
 pub mod greeting;

@@ -22,14 +22,14 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 impl Hearing {
     /// Requests a list of one `K` again and again, to check the server's availability and resourceVersion. Never
-    /// returns.
+    /// returns. The namespaces of `scope` take turns, because the process may lack its permissions in one of them. The
+    /// resourceVersion of a list does not depend on its namespace.
     pub async fn ask<K>(self, client: Client, scope: Extent)
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
     {
-        let api = scope.api::<K>(&client);
-        let one = ListParams::default().limit(1);
-        loop {
+        let (apis, one) = (scope.apis::<K>(&client), ListParams::default().limit(1));
+        for api in apis.iter().cycle() {
             let (known, asked) = (self.known(&name::<K>()), Instant::now());
             let wait = match timeout(PATIENCE, api.list_metadata(&one)).await {
                 Ok(Ok(list)) => {

@@ -136,6 +136,9 @@ pub enum Why {
     Unavailable(String),
 }
 
+/// The begin of the text of a failure with an answer. Otherwise, nobody answered.
+const ANSWERED: &str = "it answered ";
+
 /// The advice about credentials that the API server does not accept.
 pub(super) const CREDENTIALS: &str =
     "look at its ServiceAccount and at the token that is mounted for it, or at the user of its kubeconfig";
@@ -204,6 +207,11 @@ impl Why {
         }
     }
 
+    /// True if the API server answered, and failed to serve the request.
+    pub fn is_failure_of_server(&self) -> bool {
+        matches!(self, Self::Unavailable(text) if text.starts_with(ANSWERED))
+    }
+
     /// True if a write with this answer certainly was not done.
     pub fn is_definite(&self) -> bool {
         match self {
@@ -215,6 +223,12 @@ impl Why {
     /// A reply that cannot be parsed. The parser's error is left out, because it can quote the reply.
     pub(super) fn unreadable() -> Self {
         Self::Unavailable("its reply could not be read".into())
+    }
+
+    /// An answer with this status code that is no answer to the request.
+    pub(super) fn unserved(code: u16, message: &str) -> Self {
+        let colon = if message.is_empty() { "" } else { ": " };
+        Self::Unavailable(format!("{ANSWERED}{code}{colon}{message}"))
     }
 
     /// A request that cannot be built. The text never contains the request's body.
@@ -231,7 +245,7 @@ impl Why {
             401 => Self::Unauthenticated(message()),
             403 => Self::Forbidden(message()),
             400 | 405 | 413 | 415 | 422 => Self::Invalid(message()),
-            _ => Self::Unavailable(message()),
+            code => Self::unserved(code, &message()),
         }
     }
 }
@@ -321,7 +335,13 @@ mod tests {
         assert_eq!(of(422), Why::Invalid("m".into()));
         for code in [429, 500, 503, 504] {
             assert!(!of(code).is_definite(), "{code} does not say whether it was done");
+            assert!(
+                of(code).is_failure_of_server() && of(code).to_string().ends_with(&format!("it answered {code}: m"))
+            );
         }
+        assert!(
+            !Why::Unavailable("no answer in time".into()).is_failure_of_server() && !of(403).is_failure_of_server()
+        );
     }
 
     #[test]

@@ -4,12 +4,13 @@
 //! its objects have no status.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     sync::{Arc, Mutex, MutexGuard, OnceLock},
     time::Duration,
 };
 
-use futures::{FutureExt, StreamExt, stream};
+use futures::{StreamExt, stream};
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SubjectAccessReview,
     SubjectAccessReviewSpec,
@@ -46,11 +47,11 @@ impl Right {
         Self { verb, group, resource }
     }
 
-    /// The same permission for a program that serves `scope`. A program that serves one namespace does not list
+    /// The same permission for a program that serves `scope`. A program that serves some namespaces does not list
     /// namespaces: it reads its own by name.
     pub fn within(self, scope: &Extent) -> Self {
         let lists = self.resource == NAMESPACES && self.verb == Verb::LIST;
-        if lists && scope.namespace().is_some() { Self { verb: Verb::GET, ..self } } else { self }
+        if lists && *scope != Extent::Cluster { Self { verb: Verb::GET, ..self } } else { self }
     }
 
     /// The resource and the subresource, which is empty for the object itself.
@@ -124,6 +125,55 @@ impl fmt::Display for Right {
     }
 }
 
+/// A permission of a program in one of the namespaces that it serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalRight {
+    right: Right,
+    /// The namespace. `None`: the program serves all namespaces, or the kind is used outside of those that it serves.
+    namespace: Option<String>,
+}
+
+impl LocalRight {
+    /// These permissions in each namespace that a program serves.
+    fn all(scope: &Extent, rights: impl IntoIterator<Item = Right>) -> Vec<Self> {
+        let each = |right: Right| {
+            let mut namespaces = if right.is_namespaced() { scope.namespaces() } else { vec![None] };
+            namespaces.drain(..).map(|name| Self { right, namespace: name.map(str::to_owned) }).collect::<Vec<_>>()
+        };
+        rights.into_iter().map(|right| right.within(scope)).flat_map(each).collect()
+    }
+
+    /// True if a forbidden request in one of these namespaces may have needed it.
+    fn is_doubted(&self, namespaces: &BTreeSet<String>) -> bool {
+        !namespaces.is_empty() && self.namespace.as_ref().is_none_or(|namespace| namespaces.contains(namespace))
+    }
+}
+
+impl fmt::Display for LocalRight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.right)?;
+        self.namespace.as_ref().map_or(Ok(()), |namespace| write!(f, " in namespace {namespace}"))
+    }
+}
+
+/// A permission that a command needs in a namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlacedRight {
+    /// The permission.
+    pub right: Right,
+    /// The namespace.
+    pub namespace: String,
+    /// The name of the only object. `None`: all objects.
+    pub name: Option<String>,
+}
+
+impl PlacedRight {
+    /// The place of the permission.
+    pub(super) fn place(&self) -> RightPlace<'_> {
+        RightPlace { namespace: Some(&self.namespace), name: self.name.as_deref() }
+    }
+}
+
 /// The place of a permission. The default is all namespaces.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RightPlace<'a> {
@@ -131,12 +181,6 @@ pub struct RightPlace<'a> {
     namespace: Option<&'a str>,
     /// The name of the only object. `None`: all objects.
     name: Option<&'a str>,
-}
-
-impl<'a> From<&'a Extent> for RightPlace<'a> {
-    fn from(scope: &'a Extent) -> Self {
-        scope.namespace().into()
-    }
 }
 
 impl<'a> From<Option<&'a str>> for RightPlace<'a> {
@@ -214,7 +258,7 @@ fn comes_again(why: &Why) -> bool {
 }
 
 /// A permission and the answer to its review: true if it is granted.
-pub type Reviewed = (Right, Result<bool, Why>);
+pub type Reviewed<R = Right> = (R, Result<bool, Why>);
 
 /// The check of the permissions of this process.
 #[derive(Clone)]
@@ -223,12 +267,16 @@ pub struct Rights(Arc<RightsState>);
 struct RightsState {
     /// The name of the program, for the log.
     program: &'static str,
+    /// The namespaces that the program serves.
+    scope: Extent,
     /// The needed permissions.
-    known: Mutex<Vec<(Right, Knowledge)>>,
+    known: Mutex<Vec<(LocalRight, Knowledge)>>,
     /// The useful permissions.
-    useful: Mutex<Vec<Right>>,
+    useful: Mutex<Vec<LocalRight>>,
     /// The permissions on one object alone, among the needed ones.
     special: OnceLock<SpecialRights>,
+    /// The namespaces of forbidden requests since the last check. Empty: the request named none.
+    doubts: Mutex<BTreeSet<String>>,
     doubted: Notify,
     /// True once the start of the program was logged.
     started: watch::Sender<bool>,
@@ -243,36 +291,30 @@ struct SpecialRights {
 }
 
 impl Rights {
-    /// A check of these permissions, before its first answer.
-    pub fn new(wanted: Wanted) -> Self {
-        let known = wanted.needed.iter().map(|right| (*right, Knowledge::Unanswered(None))).collect();
-        let (doubted, started, useful) = (Notify::new(), watch::Sender::default(), wanted.useful.to_vec());
-        let (program, known, useful) = (wanted.program, Mutex::new(known), Mutex::new(useful));
-        let special = OnceLock::new();
-        Self(Arc::new(RightsState { program, known, useful, special, doubted, started }))
-    }
-
-    /// The same check, for a program that serves `scope`.
-    pub fn within(self, scope: &Extent) -> Self {
-        self.known().iter_mut().for_each(|(right, _)| *right = right.within(scope));
-        self
+    /// A check of these permissions in each namespace of `scope`, before its first answer.
+    pub fn new(wanted: Wanted, scope: &Extent) -> Self {
+        let (program, scope, special) = (wanted.program, scope.clone(), OnceLock::new());
+        let (known, useful, doubts, doubted, started) = Default::default();
+        let rights = Self(Arc::new(RightsState { program, scope, known, useful, special, doubts, doubted, started }));
+        rights.needing(wanted.needed).using(wanted.useful.iter().copied())
     }
 
     /// The same check, with further needed permissions.
     pub fn needing(self, further: &[Right]) -> Self {
-        self.known().extend(further.iter().map(|right| (*right, Knowledge::Unanswered(None))));
+        self.need(LocalRight::all(&self.0.scope, further.iter().copied()));
         self
     }
 
     /// The same check, with needed permissions on one object alone. Only the first call counts.
     pub fn needing_on(self, Location { namespace, name }: Location<'_>, rights: &'static [Right]) -> Self {
         let _ = self.0.special.set(SpecialRights { rights, namespace: namespace.to_owned(), name: name.to_owned() });
-        self.needing(rights)
+        self.need(rights.iter().map(|&right| LocalRight { right, namespace: None }).collect());
+        self
     }
 
     /// The same check, with further useful permissions.
     pub fn using(self, further: impl IntoIterator<Item = Right>) -> Self {
-        self.useful().extend(further);
+        self.useful().extend(LocalRight::all(&self.0.scope, further));
         self
     }
 
@@ -281,12 +323,10 @@ impl Rights {
     /// # Errors
     /// Some are missing, or nothing is known yet; in words.
     pub fn missing(&self) -> Result<(), String> {
-        let known = self.known();
-        let all = |wanted| known.iter().filter(move |(_, known)| *known == wanted).map(|(right, _)| *right);
-        let missing: Vec<_> = all(Knowledge::Missing).collect();
-        if !missing.is_empty() {
-            return Err(format!("missing permissions: {}; grant the roles of the chart; waiting", list(&missing)));
+        if let Some(lacking) = self.lacking() {
+            return Err(lacking);
         }
+        let known = self.known();
         let waits = known.iter().find_map(|(_, known)| match known {
             Knowledge::Unanswered(way) => Some(*way),
             Knowledge::Unsaid | Knowledge::Granted | Knowledge::Missing => None,
@@ -299,61 +339,76 @@ impl Rights {
         }
     }
 
+    /// The needed permissions that are known to be missing, in words. `None`: there is none.
+    pub fn lacking(&self) -> Option<String> {
+        let known = self.known();
+        let missing = known.iter().filter(|(_, known)| *known == Knowledge::Missing);
+        let missing: Vec<_> = missing.map(|(right, _)| right).collect();
+        let told = || format!("missing permissions: {}; grant the roles of the chart; waiting", list(&missing));
+        (!missing.is_empty()).then(told)
+    }
+
     /// Waits until the start of the program was logged.
     pub async fn started(&self) {
         // The sender lives as long as `self`.
         let _ = self.0.started.subscribe().wait_for(|started| *started).await;
     }
 
-    /// Starts another check, because a request was forbidden.
-    pub fn doubt(&self) {
+    /// Starts another check of the permissions in a namespace, and of those outside of the namespaces, because a
+    /// request was forbidden. Other namespaces are not in doubt: a program can serve many.
+    pub fn doubt(&self, namespace: &str) {
+        self.doubts().insert(namespace.to_owned());
         self.0.doubted.notify_one();
     }
 
-    /// Checks until no needed permission is missing, and again after each [`Rights::doubt`], for ever. The first answer
-    /// is part of the log line about the start of the program.
-    pub async fn ask(self, client: Client, scope: Extent, waits_for: String) {
-        let needed: Vec<_> = self.known().iter().map(|(right, _)| *right).collect();
+    /// Checks until no needed permission is missing, and after each [`Rights::doubt`] those in doubt, for ever. The
+    /// first answer is part of the log line about the start of the program.
+    pub async fn ask(self, client: Client, waits_for: String) {
+        let needed: Vec<_> = self.known().iter().map(|(right, _)| right.clone()).collect();
         let useful = self.useful().clone();
-        let (first, others) =
-            tokio::join!(self.review(&client, &scope, &needed), self.review(&client, &scope, &useful));
-        telemetry::starts(self.0.program, &scope, &told(&first, &others), &waits_for);
+        let (first, others) = tokio::join!(self.review(&client, &needed), self.review(&client, &useful));
+        telemetry::starts(self.0.program, &self.0.scope, &told(&first, &others), &waits_for);
         self.0.started.send_replace(true);
         let mut open = self.learn(&first);
         loop {
-            let doubted = self.0.doubted.notified();
-            let doubts = if open.is_empty() { doubted.map(|()| true).await } else { doubted.now_or_never().is_some() };
-            if doubts {
-                open.clone_from(&needed);
+            if open.is_empty() {
+                self.0.doubted.notified().await;
             }
             tokio::time::sleep(SOON).await;
+            let doubts = std::mem::take(&mut *self.doubts());
+            let is_asked = |right: &&LocalRight| open.contains(right) || right.is_doubted(&doubts);
+            let asked: Vec<_> = needed.iter().filter(is_asked).cloned().collect();
             let before = self.missing();
-            open = self.learn(&self.review(&client, &scope, &open).await);
+            open = self.learn(&self.review(&client, &asked).await);
             self.say_news(before);
         }
     }
 
     /// Asks for these permissions of this process, each where it is needed.
-    async fn review(&self, client: &Client, scope: &Extent, rights: &[Right]) -> Vec<Reviewed> {
-        let me = &Holder::Myself;
-        let Some(SpecialRights { rights: special, namespace, name }) = self.0.special.get() else {
-            return review(client, me, scope, rights).await;
-        };
-        let (special, usual): (Vec<_>, Vec<_>) = rights.iter().copied().partition(|right| special.contains(right));
-        let object = Location { namespace, name };
-        let answers = tokio::join!(review(client, me, scope, &usual), review(client, me, object, &special));
-        [answers.0, answers.1].concat()
+    async fn review(&self, client: &Client, rights: &[LocalRight]) -> Vec<Reviewed<LocalRight>> {
+        let special = self.0.special.get();
+        let placed = rights.iter().map(|local| {
+            let object = special.filter(|special| special.rights.contains(&local.right));
+            let object = object.map(|SpecialRights { namespace, name, .. }| Location { namespace, name }.into());
+            (local.clone(), local.right, object.unwrap_or_else(|| local.namespace.as_deref().into()))
+        });
+        review_each(client, &Holder::Myself, placed).await
+    }
+
+    /// Adds needed permissions.
+    fn need(&self, further: Vec<LocalRight>) {
+        self.known().extend(further.into_iter().map(|right| (right, Knowledge::Unanswered(None))));
     }
 
     /// Keeps the answers of a check. Returns the permissions that have to be checked again.
-    fn learn(&self, answers: &[Reviewed]) -> Vec<Right> {
+    fn learn(&self, answers: &[Reviewed<LocalRight>]) -> Vec<LocalRight> {
         let mut known = self.known();
         let mut open = Vec::new();
         for (right, knowledge) in known.iter_mut() {
             let Some((_, answer)) = answers.iter().find(|(asked, _)| asked == right) else { continue };
             *knowledge = knowledge.after(answer);
             let is_open = matches!(knowledge, Knowledge::Missing) || answer.as_ref().is_err_and(comes_again);
-            open.extend(is_open.then_some(*right));
+            open.extend(is_open.then(|| right.clone()));
         }
         open
     }
@@ -372,11 +427,15 @@ impl Rights {
         }
     }
 
-    fn useful(&self) -> MutexGuard<'_, Vec<Right>> {
+    fn useful(&self) -> MutexGuard<'_, Vec<LocalRight>> {
         self.0.useful.lock().expect("nobody panics here")
     }
 
-    fn known(&self) -> MutexGuard<'_, Vec<(Right, Knowledge)>> {
+    fn doubts(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.0.doubts.lock().expect("nobody panics here")
+    }
+
+    fn known(&self) -> MutexGuard<'_, Vec<(LocalRight, Knowledge)>> {
         self.0.known.lock().expect("nobody panics here")
     }
 }
@@ -389,22 +448,44 @@ pub async fn review<'a>(
     place: impl Into<RightPlace<'a>>,
     rights: &[Right],
 ) -> Vec<Reviewed> {
-    let (until, place) = (Instant::now() + LIMIT, place.into());
-    let asked = rights.iter().map(|&right| {
+    let place = place.into();
+    review_each(client, holder, rights.iter().map(|&right| (right, right, place))).await
+}
+
+/// Like [`review`], for a program that serves `scope`.
+pub async fn review_within(
+    client: &Client,
+    holder: &Holder,
+    scope: &Extent,
+    rights: &[Right],
+) -> Vec<Reviewed<LocalRight>> {
+    let rights = LocalRight::all(scope, rights.iter().copied());
+    let placed = rights.iter().map(|local| (local.clone(), local.right, local.namespace.as_deref().into()));
+    review_each(client, holder, placed).await
+}
+
+/// Asks for each permission of `holder` at its place. Each answer comes with the name of its question.
+async fn review_each<'a, R>(
+    client: &Client,
+    holder: &Holder,
+    rights: impl Iterator<Item = (R, Right, RightPlace<'a>)>,
+) -> Vec<Reviewed<R>> {
+    let until = Instant::now() + LIMIT;
+    let asked = rights.map(|(named, right, place)| {
         let held = right.is_held(client.clone(), holder.clone(), place);
         async move {
             let late = |_| Err(Why::Unavailable("no answer in time".into()));
-            (right, timeout_at(until, held).await.unwrap_or_else(late))
+            (named, timeout_at(until, held).await.unwrap_or_else(late))
         }
     });
     stream::iter(Vec::from_iter(asked)).buffered(TOGETHER).collect().await
 }
 
 /// The result of the first check, for the log.
-fn told(needed: &[Reviewed], useful: &[Reviewed]) -> String {
-    let missing = |answers: &[Reviewed]| -> Vec<Right> {
-        answers.iter().filter(|(_, answer)| *answer == Ok(false)).map(|(right, _)| *right).collect()
-    };
+fn told(needed: &[Reviewed<LocalRight>], useful: &[Reviewed<LocalRight>]) -> String {
+    fn missing(answers: &[Reviewed<LocalRight>]) -> Vec<&LocalRight> {
+        answers.iter().filter(|(_, answer)| *answer == Ok(false)).map(|(right, _)| right).collect()
+    }
     let unknown = needed.iter().chain(useful).find_map(|(_, answer)| answer.as_ref().err());
     let unknown = unknown.map(|why| format!("not known: {why}"));
     match (&*missing(needed), &*missing(useful), unknown) {
@@ -419,8 +500,8 @@ fn told(needed: &[Reviewed], useful: &[Reviewed]) -> String {
     }
 }
 
-fn list(rights: &[Right]) -> String {
-    rights.iter().map(Right::to_string).collect::<Vec<_>>().join(", ")
+fn list(rights: &[&LocalRight]) -> String {
+    rights.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -429,10 +510,7 @@ mod tests {
     use http::{Request, Response};
     use kube::client::Body;
     use serde_json::{Value, json};
-    use std::{
-        collections::{BTreeMap, BTreeSet},
-        convert::Infallible,
-    };
+    use std::{collections::BTreeMap, convert::Infallible};
     use tokio_util::task::AbortOnDropHandle;
 
     const WANTED: Wanted = Wanted {
@@ -492,8 +570,12 @@ mod tests {
         Client::new(tower::service_fn(serve), "a")
     }
 
-    const MISSING: &str =
-        "missing permissions: update apitokens.tokenry.dev/status; grant the roles of the chart; waiting";
+    const MISSING: &str = "missing permissions: update apitokens.tokenry.dev/status in namespace a; grant the roles of the chart; waiting";
+
+    /// One namespace.
+    fn team() -> Extent {
+        Extent::of(["a"])
+    }
 
     /// A check that has got its first answers from a server that denies these verbs and fails for those.
     async fn asking(
@@ -501,8 +583,8 @@ mod tests {
         failing: &[(&'static str, u16)],
     ) -> (Rights, Arc<Mutex<Said>>, AbortOnDropHandle<()>) {
         let (denied, failing) = (denied.iter().copied().collect(), failing.iter().copied().collect());
-        let (rights, said) = (Rights::new(WANTED), Arc::new(Mutex::new(Said { denied, failing, asked: 0 })));
-        let asking = rights.clone().ask(server(&said), Extent::Namespace("a".into()), String::new());
+        let (rights, said) = (Rights::new(WANTED, &team()), Arc::new(Mutex::new(Said { denied, failing, asked: 0 })));
+        let asking = rights.clone().ask(server(&said), String::new());
         let asking = AbortOnDropHandle::new(tokio::spawn(asking));
         tokio::time::sleep(Duration::from_secs(1)).await;
         (rights, said, asking)
@@ -510,7 +592,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_right_that_is_missing_is_named_until_it_is_granted_and_looked_for_again_when_in_doubt() {
-        assert!(Rights::new(WANTED).missing().unwrap_err().starts_with("waiting for the permissions"));
+        assert!(Rights::new(WANTED, &team()).missing().unwrap_err().starts_with("waiting for the permissions"));
         let (rights, said, _asking) = asking(&["update", "patch"], &[]).await;
         assert_eq!(rights.missing(), Err(MISSING.into()), "an optional permission is not waited for");
         said.lock().unwrap().denied.clear();
@@ -519,9 +601,34 @@ mod tests {
         said.lock().unwrap().denied.insert("create");
         tokio::time::sleep(Duration::from_secs(3600)).await;
         assert_eq!(rights.missing(), Ok(()), "nobody asks while nothing is in doubt");
-        rights.doubt();
+        rights.doubt("a");
         tokio::time::sleep(2 * SOON).await;
-        assert!(rights.missing().unwrap_err().contains("create secrets;"));
+        assert!(rights.missing().unwrap_err().contains("create secrets in namespace a;"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_forbidden_request_puts_the_rights_of_its_namespace_in_doubt_and_of_no_other_one() {
+        let asked = Arc::<Mutex<Vec<String>>>::default();
+        let seen = asked.clone();
+        let client = reviewing(move |about| {
+            seen.lock().unwrap().push(about["namespace"].as_str().unwrap_or_default().to_owned());
+            true
+        });
+        let scope = Extent::of((0..50).map(|nth| format!("n{nth}")));
+        let classes = Right::new(Verb::LIST, "networking.k8s.io", "ingressclasses");
+        let rights = Rights::new(WANTED, &scope).needing(&[classes]);
+        let _asking = AbortOnDropHandle::new(tokio::spawn(rights.clone().ask(client, String::new())));
+        rights.started().await;
+        tokio::time::sleep(SOON).await;
+        assert_eq!(rights.missing(), Ok(()));
+        for (namespace, wanted) in [("n7", &["", "n7", "n7"][..]), ("elsewhere", &[""])] {
+            asked.lock().unwrap().clear();
+            rights.doubt(namespace);
+            rights.doubt(namespace);
+            tokio::time::sleep(4 * SOON).await;
+            asked.lock().unwrap().sort();
+            assert_eq!(*asked.lock().unwrap(), wanted);
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -534,8 +641,8 @@ mod tests {
         });
         let hosts = Right::new(Verb::CREATE, "route.openshift.io", "routes/custom-host");
         assert_eq!(hosts.to_string(), "create routes.route.openshift.io/custom-host");
-        let rights = Rights::new(WANTED).using([hosts]);
-        let asking = rights.clone().ask(client, Extent::Namespace("a".into()), String::new());
+        let rights = Rights::new(WANTED, &team()).using([hosts]);
+        let asking = rights.clone().ask(client, String::new());
         let _asking = AbortOnDropHandle::new(tokio::spawn(asking));
         rights.started().await;
         assert!(seen.lock().unwrap().contains(r#""create" "routes""#), "{seen:?}");
@@ -550,7 +657,7 @@ mod tests {
             said.lock().unwrap().failing = BTreeMap::from([("update", code), ("create", code)]);
             tokio::time::sleep(3 * SOON).await;
             assert_eq!(rights.missing(), Err(MISSING.into()), "{code}");
-            rights.doubt();
+            rights.doubt("a");
             tokio::time::sleep(3 * SOON).await;
             assert_eq!(rights.missing(), Err(MISSING.into()), "{code}, in doubt");
         }
@@ -588,10 +695,11 @@ mod tests {
 
     #[test]
     fn what_a_program_has_is_said_in_one_sentence() {
-        let [update, create, patch] = [WANTED.needed[0], WANTED.needed[1], WANTED.useful[0]];
+        let local = |right| LocalRight { right, namespace: None };
+        let [update, create, patch] = [WANTED.needed[0], WANTED.needed[1], WANTED.useful[0]].map(local);
         let late = || Err(Why::Unavailable("late".into()));
         let told = |update_is, create_is, patch_is| {
-            super::told(&[(update, update_is), (create, create_is)], &[(patch, patch_is)])
+            super::told(&[(update.clone(), update_is), (create.clone(), create_is)], &[(patch.clone(), patch_is)])
         };
         assert_eq!(told(Ok(true), Ok(true), Ok(true)), "all");
         let optional = "missing and optional: patch deployments.apps";
@@ -617,8 +725,8 @@ mod tests {
             asked.lock().unwrap().insert(told);
             allowed
         });
-        let rights = Rights::new(WANTED).needing_on(Location { namespace: "b", name: "one" }, &SPECIAL);
-        let asking = rights.clone().ask(client, Extent::Namespace("a".into()), String::new());
+        let rights = Rights::new(WANTED, &team()).needing_on(Location { namespace: "b", name: "one" }, &SPECIAL);
+        let asking = rights.clone().ask(client, String::new());
         let _asking = AbortOnDropHandle::new(tokio::spawn(asking));
         rights.started().await;
         let wanted = ["create leases b ", "create secrets a ", "patch deployments a ", "update apitokens a "];
@@ -637,7 +745,26 @@ mod tests {
             (held(Verb::GET, "namespaces").await, held(Verb::WATCH, "namespaces").await),
             (Ok(false), Ok(false))
         );
-        let named = Right::new(Verb::LIST, "", "namespaces").within(&Extent::Namespace("a".into()));
+        let named = Right::new(Verb::LIST, "", "namespaces").within(&team());
         assert_eq!(named, Right::new(Verb::GET, "", "namespaces"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_right_that_is_missing_in_one_of_several_namespaces_is_named_with_that_namespace() {
+        let client = reviewing(|about| about["namespace"] != "b" || about["verb"] != "create");
+        let rights = Rights::new(WANTED, &Extent::of(["a", "b", "c"]));
+        let asking = rights.clone().ask(client.clone(), String::new());
+        let _asking = AbortOnDropHandle::new(tokio::spawn(asking));
+        rights.started().await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let missing = "missing permissions: create secrets in namespace b; grant the roles of the chart; waiting";
+        assert_eq!(rights.lacking().as_deref(), Some(missing));
+        assert_eq!(rights.missing(), Err(missing.to_owned()));
+        let asked = [Right::new(Verb::CREATE, "", "secrets"), Right::new(Verb::LIST, "", "ingressclasses")];
+        let answers = review_within(&client, &Holder::Myself, &Extent::of(["a", "b"]), &asked).await;
+        let told: Vec<_> = answers.iter().map(|(right, held)| (right.to_string(), held == &Ok(true))).collect();
+        let wanted = [("create secrets in namespace a", true), ("create secrets in namespace b", false)];
+        let wanted = wanted.into_iter().chain([("list ingressclasses", true)]);
+        assert_eq!(told, wanted.map(|(right, held)| (right.to_owned(), held)).collect::<Vec<_>>());
     }
 }

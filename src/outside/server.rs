@@ -6,6 +6,7 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     error::Error,
+    future::{pending, poll_fn},
     io,
     net::IpAddr,
     pin::{Pin, pin},
@@ -34,7 +35,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
-use super::{Taken, Tls, apart, paced::Paced};
+use super::{
+    Taken, Tls, apart,
+    paced::{Paced, ReadTurns},
+};
 
 /// Time limit for the head of a connection's first request, with the TLS handshake before it.
 const FIRST: Duration = Duration::from_secs(10);
@@ -43,8 +47,18 @@ const NEXT: Duration = Duration::from_secs(150);
 /// Maximum size of a request's head in bytes, and maximum number of its headers.
 const HEAD: usize = 96 * 1024;
 const HEADERS: usize = 256;
-/// Maximum number of requests in progress on one HTTP/2 connection.
-const STREAMS: u32 = 32;
+/// Maximum number of requests in progress on one HTTP/2 connection. RFC 9113, section 6.5.2, recommends at least 100. A
+/// proxy may send more before it has read this limit, and the server then refuses some.
+const STREAMS: u32 = 100;
+/// Maximum number of requests that the other end cancels before the server has looked at them. More would break the
+/// connection, and the connection of a proxy serves many callers. [`Paced`] reads fewer requests before the server
+/// looks at them, so this limit of the library (CVE-2023-44487, 20) is never reached.
+const CANCELLED: usize = 1024;
+/// Number of streams that the server may reset over the whole life of an HTTP/2 connection, before it breaks the
+/// connection. The library's own limit is 1024 (RUSTSEC-2024-0003), so that resets that nobody reads fill no memory.
+/// [`Paced`] bounds that memory. A body that comes after its answer is reset, too. With 1024, the connection of a busy
+/// proxy broke after some hundred thousand requests.
+const RESETS: usize = 1 << 20;
 /// Maximum sizes of the bodies that one HTTP/2 connection may send unread, for a stream and for all of its streams.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const WINDOW: u32 = 4 * STREAM_WINDOW;
@@ -170,7 +184,8 @@ impl<A: Responding> Server<A> {
     async fn connection(self, stream: TcpStream, tls: Option<Tls>, guest: Arc<Guest>) {
         let _ = stream.set_nodelay(true);
         let first = sleep(FIRST);
-        let Some(tls) = tls else { return self.requests(stream, guest, first).await };
+        let Some(tls) = tls else { return self.requests(stream, guest, (first, pending())).await };
+        let distrusted = tls.other_clients();
         let Some(acceptor) = tls.acceptor(self.port.protocols()) else { return refuse(Refused::Handshake) };
         let mut first = Box::pin(first);
         let shaken = tokio::select! {
@@ -179,7 +194,7 @@ impl<A: Responding> Server<A> {
             () = first.as_mut() => Err(io::ErrorKind::TimedOut.into()),
         };
         match shaken {
-            Ok(stream) => self.requests(stream, guest, first).await,
+            Ok(stream) => self.requests(stream, guest, (first, distrusted)).await,
             Err(error) => {
                 refuse(Refused::Handshake);
                 tracing::debug!(%error, "a TLS handshake failed");
@@ -188,20 +203,25 @@ impl<A: Responding> Server<A> {
     }
 
     /// Serves one connection until it ends, makes room for another connection, or sends no request before the end of
-    /// `first`.
+    /// `first`. After `distrusted`, it ends with the requests in progress.
     async fn requests(
         self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         guest: Arc<Guest>,
-        first: impl Future<Output = ()>,
+        (first, distrusted): (impl Future<Output = ()>, impl Future<Output = ()>),
     ) {
         let counted = Counted { router: Arc::new(self.router), guest: guest.clone() };
-        let mut served = pin!(self.builder.serve_connection(TokioIo::new(Paced::new(stream)), counted));
+        let turns = ReadTurns::default();
+        let stream = TokioIo::new(Paced::new(stream, turns.clone()));
+        let mut served = pin!(self.builder.serve_connection(stream, counted));
         let (mut told, mut begun) = (false, false);
-        let mut first = pin!(first);
+        let (mut first, mut distrusted) = (pin!(first), pin!(distrusted));
         loop {
             tokio::select! {
-                ended = served.as_mut() => {
+                ended = poll_fn(|cx| {
+                    turns.begin();
+                    served.as_mut().poll(cx)
+                }) => {
                     let is_unread = |error: Box<dyn Error + Send + Sync>| {
                         error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse)
                     };
@@ -217,12 +237,20 @@ impl<A: Responding> Server<A> {
                         return;
                     }
                 }
-                () = self.stop.cancelled(), if !told => {
+                () = stopped(&self.stop, distrusted.as_mut()), if !told => {
                     told = true;
                     served.as_mut().graceful_shutdown();
                 }
             }
         }
+    }
+}
+
+/// Waits until the server is to stop, or a connection is not trusted any more.
+async fn stopped(stop: &CancellationToken, distrusted: Pin<&mut impl Future<Output = ()>>) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = distrusted => {}
     }
 }
 
@@ -248,6 +276,7 @@ fn builder(port: Port) -> Builder<TokioExecutor> {
     http2.timer(TokioTimer::new()).max_concurrent_streams(STREAMS).max_header_list_size(HEAD as u32);
     http2.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(WINDOW);
     http2.keep_alive_interval(PING).keep_alive_timeout(FIRST);
+    http2.max_local_error_reset_streams(RESETS).max_pending_accept_reset_streams(CANCELLED);
     builder
 }
 
@@ -665,6 +694,98 @@ mod tests {
             let mut begun = [0; 9];
             let read = send(address, preface).await.read_exact(&mut begun).await;
             assert_eq!(read.is_ok() && begun[3] == 4, is_http2, "{port:?}");
+        }
+    }
+
+    const DATA: u8 = 0;
+    const HEADERS: u8 = 1;
+    const RST_STREAM: u8 = 3;
+    const GOAWAY: u8 = 7;
+    const END_STREAM: u8 = 1;
+    const END_HEADERS: u8 = 4;
+
+    /// A connection of HTTP/2, frame by frame.
+    struct Framed(TcpStream);
+
+    impl Framed {
+        async fn new(address: std::net::SocketAddr) -> Self {
+            Self(send(address, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0").await)
+        }
+
+        async fn write(&mut self, frames: impl Iterator<Item = Vec<u8>>) {
+            self.0.write_all(&frames.flatten().collect::<Vec<_>>()).await.unwrap();
+        }
+
+        /// The kind of the next frame, its stream and its payload. The connection must go on.
+        async fn next(&mut self) -> (u8, u32, Vec<u8>) {
+            let mut head = [0; 9];
+            self.0.read_exact(&mut head).await.unwrap();
+            let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+            self.0.read_exact(&mut payload).await.unwrap();
+            assert_ne!(head[3], GOAWAY, "{}", String::from_utf8_lossy(&payload[8..]));
+            (head[3], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload)
+        }
+    }
+
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    }
+
+    /// The head of a POST to a path that answers without a look at the body.
+    fn asked(stream: u32, flags: u8) -> Vec<u8> {
+        frame(HEADERS, flags | END_HEADERS, stream, b"\x83\x86\x84\x41\x01x")
+    }
+
+    #[tokio::test]
+    async fn bodies_that_come_after_their_answers_break_no_http_2_connection() {
+        let (address, _stop, _) = served().await;
+        let mut caller = Framed::new(address).await;
+        for round in 0..100 {
+            let streams = || (16 * round..16 * (round + 1)).map(|n: u32| 2 * n + 1);
+            caller.write(streams().map(|stream| asked(stream, 0))).await;
+            let mut answered = 0;
+            while answered < 16 {
+                // The body is not needed any more. Other resets are those of the bodies.
+                let (kind, _, payload) = caller.next().await;
+                answered += u32::from(kind == RST_STREAM && payload == [0; 4]);
+            }
+            caller.write(streams().map(|stream| frame(DATA, END_STREAM, stream, b"x"))).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_that_are_cancelled_at_once_break_no_http_2_connection() {
+        let (address, _stop, _) = served().await;
+        let mut caller = Framed::new(address).await;
+        for round in 0..10 {
+            let first = 10_000 * round + 1;
+            let cancelled = (0..4000).map(|n| first + 2 * n);
+            let cancel = |stream| [asked(stream, END_STREAM), frame(RST_STREAM, 0, stream, &8u32.to_be_bytes())];
+            let last = first + 9000;
+            caller.write(cancelled.flat_map(cancel).chain([asked(last, END_STREAM)])).await;
+            while !matches!(caller.next().await, (HEADERS, stream, _) if stream == last) {}
+        }
+    }
+
+    #[tokio::test]
+    async fn many_requests_are_in_progress_on_one_http_2_connection() {
+        let (address, _stop, _) = served().await;
+        let mut caller = Framed::new(address).await;
+        let streams = (0..STREAMS).map(|n| 2 * n + 1);
+        // A path that never answers.
+        let never = b"\x82\x86\x04\x06/never\x41\x01x";
+        caller.write(streams.map(|stream| frame(HEADERS, END_STREAM | END_HEADERS, stream, never))).await;
+        let last = 2 * STREAMS + 1;
+        caller.write([frame(HEADERS, END_STREAM | END_HEADERS, last, never)].into_iter()).await;
+        // REFUSED_STREAM.
+        let refused = (RST_STREAM, last, 7u32.to_be_bytes().to_vec());
+        loop {
+            let next = caller.next().await;
+            if next == refused {
+                break;
+            }
+            assert_ne!(next.0, RST_STREAM, "{next:?}");
         }
     }
 

@@ -16,7 +16,7 @@ use kube::{
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::{Desk, Why, rights};
+use super::{Desk, Extent, Why, rights};
 use crate::crd::ApiToken;
 
 /// The longest wait for an answer. The API server itself waits longer for a Pod whose node is gone.
@@ -85,7 +85,7 @@ impl Survey {
         match StatusCode::from_u16(reply.status) {
             Ok(status) if status.is_success() => serde_json::from_str(&reply.text).map_err(|_| Why::unreadable()),
             Ok(StatusCode::NOT_FOUND) => Err(Why::Gone),
-            _ => Err(Why::Unavailable(format!("it answered {}", reply.status))),
+            _ => Err(Why::unserved(reply.status, "")),
         }
     }
 
@@ -130,6 +130,16 @@ impl Survey {
         wanted: &[rights::Right],
     ) -> Vec<rights::Reviewed> {
         rights::review(&self.client, holder, place, wanted).await
+    }
+
+    /// The permissions that a holder has as a program that serves `scope`.
+    pub async fn review_within(
+        &self,
+        holder: &rights::Holder,
+        scope: &Extent,
+        wanted: &[rights::Right],
+    ) -> Vec<rights::Reviewed<rights::LocalRight>> {
+        rights::review_within(&self.client, holder, scope, wanted).await
     }
 
     /// Creates an ApiToken as a dry run, and returns it as the API server would keep it.

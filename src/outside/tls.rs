@@ -4,7 +4,9 @@
 //! not report.
 
 use std::{
-    fs, io,
+    fs,
+    future::pending,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -272,6 +274,19 @@ impl Tls {
         let _before = self.current.send_replace(Err(format!("waiting for the certificate of {}: {why}", self.port)));
     }
 
+    /// Waits until other authorities sign clients than at the time of the call. A connection that began before trusts
+    /// the former ones.
+    pub(super) fn other_clients(&self) -> impl Future<Output = ()> + Send + use<> {
+        let of = |current: &Result<Loaded, String>| current.as_ref().ok().and_then(|loaded| loaded.client_ca);
+        let mut current = self.current.subscribe();
+        let before = of(&current.borrow());
+        async move {
+            if current.wait_for(|now| of(now) != before).await.is_err() {
+                pending().await
+            }
+        }
+    }
+
     /// The acceptor for the next connection, which may speak one of these protocols. `None` before a certificate was
     /// loaded.
     pub(super) fn acceptor(&self, protocols: Vec<Vec<u8>>) -> Option<TlsAcceptor> {
@@ -305,7 +320,7 @@ mod tests {
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::{TcpListener, TcpStream},
-        time::Instant,
+        time::{Instant, timeout},
     };
     use tokio_rustls::{
         TlsConnector,
@@ -642,6 +657,26 @@ mod tests {
         tls.look(&mut seen).await;
         assert_eq!(as_client(of_first).await, None);
         assert_eq!(as_client(of_second).await.as_deref(), Some(OK));
+    }
+
+    #[tokio::test]
+    async fn a_connection_of_a_client_ends_when_other_authorities_sign_clients() {
+        let (volume, own, clients) = (Volume::new(), authority(), authority());
+        let (certificate, key) = pair(&own);
+        let serves = |ca: &str| volume.swap(&[("tls.crt", &certificate), ("tls.key", &key), ("ca.crt", ca)]);
+        serves(&clients.pem());
+        let (tls, mut seen) = looked(volume.files(true)).await;
+        let address = served(&tls).await;
+        let caller = Caller { pair: Some(pair(&clients)), ..Caller::of(&own) };
+        let mut open = caller.connect(address).await.unwrap();
+        assert_eq!(ask(&mut open).await.unwrap(), OK);
+        volume.swap(&[("tls.crt", &pair(&own).0), ("tls.key", "none"), ("ca.crt", &clients.pem())]);
+        tls.look(&mut seen).await;
+        assert_eq!(ask(&mut open).await.unwrap(), OK, "the clients' authority is the same");
+        serves(&authority().pem());
+        tls.look(&mut seen).await;
+        let read = timeout(Duration::from_secs(60), open.read(&mut [0; 64])).await.expect("it is closed");
+        assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
     }
 
     #[tokio::test]

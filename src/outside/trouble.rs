@@ -9,39 +9,41 @@ use crate::token::format;
 
 /// The current failure of a kind's watch. It is logged only when it changes.
 pub(crate) struct Trouble<K> {
+    /// The kind, with the namespace of its objects.
+    name: String,
     said: Option<String>,
     kind: PhantomData<fn() -> K>,
 }
 
-impl<K> Default for Trouble<K> {
-    fn default() -> Self {
-        Self { said: None, kind: PhantomData }
-    }
-}
-
 impl<K: Resource<DynamicType = ()>> Trouble<K> {
+    /// No failure yet of the watch of a kind, in one namespace or in all.
+    pub(crate) fn new(namespace: Option<&str>) -> Self {
+        Self { name: name_in(&name::<K>(), namespace), said: None, kind: PhantomData }
+    }
+
     /// Logs a failure, unless the same failure was logged last.
     pub(crate) fn say(&mut self, error: &kube::Error) {
         if let Some(news) = self.news(error) {
-            tracing::warn!(kind = %name::<K>(), "{news}");
+            tracing::warn!(kind = %self.name, "{news}");
         }
     }
 
     /// Records that the watch works, and logs this after a failure.
     pub(crate) fn is_over(&mut self) {
         if self.said.take().is_some() {
-            tracing::info!(kind = %name::<K>(), "the watch works again");
+            tracing::info!(kind = %self.name, "the watch works again");
         }
     }
 
     /// The message about a failure. `None` if the same message was logged last.
     #[expect(clippy::wildcard_enum_match_arm, reason = "an enum of the client library, which grows")]
     fn news(&mut self, error: &kube::Error) -> Option<String> {
-        let kind = name::<K>();
+        let kind = &self.name;
         let told = match error {
             kube::Error::Api(status) if status.code == 404 => {
                 format!(
-                    "the cluster does not serve {kind} in version {}; apply crds/ or install the chart; waiting",
+                    "the cluster does not serve {} in version {}; apply crds/ or install the chart; waiting",
+                    name::<K>(),
                     K::version(&())
                 )
             }
@@ -75,6 +77,11 @@ pub(super) fn name<K: Resource<DynamicType = ()>>() -> String {
     [K::plural(&()), K::group(&())].join(".").trim_end_matches('.').to_owned()
 }
 
+/// The name of a kind, with the namespace of its objects. `None`: all namespaces.
+pub(super) fn name_in(kind: &str, namespace: Option<&str>) -> String {
+    namespace.map_or_else(|| kind.to_owned(), |namespace| format!("{kind} in namespace {namespace}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,7 +94,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_once_and_again_when_it_is_something_else() {
-        let mut trouble = Trouble::<ApiToken>::default();
+        let mut trouble = Trouble::<ApiToken>::new(None);
         let forbidden = "not allowed to watch apitokens.tokenry.dev; grant the roles of the chart; waiting";
         assert_eq!(trouble.news(&refused(403, "no")).as_deref(), Some(forbidden));
         assert_eq!(trouble.news(&refused(403, "no")), None);
@@ -102,6 +109,8 @@ mod tests {
         let unknown = trouble.news(&refused(401, "Unauthorized")).unwrap();
         assert!(unknown.starts_with("not authenticated to watch apitokens.tokenry.dev: "), "{unknown}");
         assert!(unknown.contains("ServiceAccount"), "{unknown}");
+        let other = Trouble::<ApiToken>::new(Some("b")).news(&refused(403, "no")).unwrap();
+        assert!(other.starts_with("not allowed to watch apitokens.tokenry.dev in namespace b; "), "{other}");
         trouble.is_over();
         assert_eq!(trouble.news(&refused(403, "no")).as_deref(), Some(forbidden));
     }

@@ -224,6 +224,11 @@ impl Records {
         self.0.iter().filter(|record| record.is_open())
     }
 
+    /// The newest generation in its overlap: the one that was served last.
+    pub fn previous(&self) -> Option<&Record> {
+        self.0.iter().rev().find(|record| record.state == State::Superseded)
+    }
+
     /// The end of the last running overlap. `None` if no overlap is running.
     pub fn overlap_ends(&self) -> Option<Timestamp> {
         let superseded = self.0.iter().filter(|record| record.state == State::Superseded);

@@ -41,7 +41,7 @@ pub enum Cause {
     OtherInstance,
     /// The question names audiences, but not that of the Instance, `tokenry.dev/<namespace>/<instance>`.
     OtherAudience,
-    /// The token is being deleted.
+    /// The token is being deleted, or its namespace is.
     Deleted,
     /// The token, or the presented generation, is revoked.
     Revoked,
@@ -74,8 +74,8 @@ pub enum Cause {
     NotSynced,
     /// The index may be out of date, so the verifier cannot decide.
     OutOfTouch,
-    /// The request has to wait, but too many others already wait. They wait for news of their token, for the rest of
-    /// their message, or for the review of their caller.
+    /// The request has to wait, but too many others wait too. They wait for news of their token, for the rest of their
+    /// message, or for the review of their caller. A message that waits for long loses its place to a newer one.
     Crowded,
     /// The question itself has a flaw, whatever its token is.
     Flawed(Flaw),

@@ -1,10 +1,12 @@
 //! The function that judges a request. It first authenticates, then authorizes.
 
 use jiff::Timestamp;
+use smallvec::SmallVec;
+use smol_str::SmolStr;
 
 use super::{
     Cause,
-    index::{AccountEntry, Generation, Index, InstanceEntry, Key, Opened, TokenEntry, Versioned},
+    index::{AccountEntry, BoundToken, Generation, Index, InstanceEntry, Key, Opened, TokenEntry, Versioned},
     unguarded,
 };
 use crate::{
@@ -31,11 +33,11 @@ pub struct Identity {
     /// The account that it acts as, as a subject: `account:<namespace>/<name>`.
     pub subject: String,
     /// The owner of the token, or else of its account, as a subject. `None` if there is none.
-    pub owner: Option<String>,
+    pub owner: Option<SmolStr>,
     /// The effective role. `None` if there is none. Without a request also `None` if the role depends on the request.
-    pub role: Option<String>,
+    pub role: Option<SmolStr>,
     /// The organization of the Instance. Empty if the Instance is not known.
-    pub organization: String,
+    pub organization: SmolStr,
     /// The last use of the presented generation that the status of the token lists. `None`: it lists none.
     pub last_used: Option<Timestamp>,
 }
@@ -83,16 +85,20 @@ pub(super) fn check_by(
 ) -> Verdict {
     let Some(id) = format::id(credential).ok().and_then(Id::of) else { return Cause::Malformed.into() };
     let mut candidates = indexing.0.by_id(id);
-    let token = match (candidates.next(), candidates.next()) {
+    let BoundToken { token, account } = match (candidates.next(), candidates.next()) {
         (None, _) => return Cause::Unknown.into(),
-        (Some(token), None) => token,
+        (Some(bound), None) => bound,
         // Each of them may be the copy, so none of them is let in, not even by the right digest.
         (Some(_), Some(_)) => return Cause::Ambiguous.into(),
     };
+    let account = acting(&token.entry, account.as_ref().map(|held| &held.entry));
+    let alike = token.entry.generations.iter().filter(|known| known.id == id);
+    let presented = |generation| Presented::new(indexing, instance, (token, account), generation);
+    // Before the digest: the memory of all that a verdict reads is then fetched at once.
+    let presented: SmallVec<[_; 1]> = alike.map(presented).collect();
     let digest = Digest::of(credential);
-    let generation = token.entry.generations.iter().find(|known| known.id == id && known.sha256 == digest);
-    let Some(generation) = generation else { return Cause::Mismatch.into() };
-    Presented::new(indexing, instance, token, generation).judge(request, now, &mut ())
+    let own = presented.iter().find(|one| one.generation.sha256 == digest);
+    own.map_or_else(|| Cause::Mismatch.into(), |own| own.judge(request, now, &mut ()))
 }
 
 /// Explains the verdict of [`check`] on `request`, for the generation of `token` with the public id `value`. Without
@@ -118,8 +124,17 @@ pub fn explain(
     };
     let mut trail: Vec<_> = unguarded::step(index, instance, request).into_iter().collect();
     let indexing = (index, index.instance(instance));
-    let verdict = Presented::new(indexing, instance, token, generation).judge(Some(request), now, &mut trail);
+    let account = acting(&token.entry, index.account_of(token));
+    let presented = Presented::new(indexing, instance, (token, account), generation);
+    let verdict = presented.judge(Some(request), now, &mut trail);
     Some((verdict, trail))
+}
+
+/// The account that the token is bound to by uid, unless it is being deleted. `named` is the one that has its name now.
+/// A later account of the same name is a different account.
+fn acting<'a>(token: &TokenEntry, named: Option<&'a AccountEntry>) -> Option<&'a AccountEntry> {
+    let is_bound = |account: &&AccountEntry| token.account.as_ref().is_some_and(|bound| bound.uid == account.uid);
+    named.filter(is_bound).filter(|account| !account.deleting)
 }
 
 /// A presented generation, and the Instance that it was presented to.
@@ -130,8 +145,7 @@ struct Presented<'a> {
     entry: Option<&'a InstanceEntry>,
     key: &'a Key,
     token: &'a TokenEntry,
-    /// The account that the token is bound to by uid. A later account of the same name is a different account. `None`
-    /// if the account is gone or is being deleted.
+    /// The account that it acts as. `None` if the account is gone or is being deleted.
     account: Option<&'a AccountEntry>,
     generation: &'a Generation,
     /// The expiry of the generation, also by the limits of the token's Instances. `None`: it never expires. So an
@@ -147,17 +161,14 @@ struct Authentic<'a> {
 }
 
 impl<'a> Presented<'a> {
+    /// A generation of a token, and the account that the token acts as.
     fn new(
         (index, entry): Indexing<'a>,
         instance: &'a Key,
-        held: &'a Versioned<TokenEntry>,
+        (held, account): (&'a Versioned<TokenEntry>, Option<&'a AccountEntry>),
         generation: &'a Generation,
     ) -> Self {
         let Versioned { key, entry: token, .. } = held;
-        let account = token.account.as_ref().and_then(|bound| {
-            let account = index.account(&key.namespace, &bound.name);
-            account.filter(|account| account.uid == bound.uid && !account.deleting)
-        });
         let of = |key: &Key| if key == instance { entry } else { index.instance(key) };
         let known = token.instances.iter().filter_map(|opened| of(&opened.key));
         let limit = known.map(|entry| entry.limit).reduce(|one, other| one.and(other));
@@ -211,7 +222,7 @@ impl<'a> Presented<'a> {
         if !self.opens() {
             return Err(Cause::OtherInstance);
         }
-        if token.deleting {
+        if token.deleting || self.index.has_ended_in(&self.key.namespace, token.created_at) {
             return Err(Cause::Deleted);
         }
         if token.revoked || generation.state == State::Revoked {
@@ -234,7 +245,7 @@ impl<'a> Presented<'a> {
 
     /// Checks that the Instance lets callers in, and that it admits tokens of this namespace.
     fn lets_in(&self, instance: &InstanceEntry) -> Result<(), Cause> {
-        if instance.deleting {
+        if instance.deleting || self.index.has_ended_in(&self.instance.namespace, instance.created_at) {
             return Err(Cause::InstanceDeleting);
         }
         let home = &*self.key.namespace;
@@ -257,11 +268,10 @@ impl<'a> Presented<'a> {
         self.token.instances.first().is_some_and(|own| own.key == *self.instance)
     }
 
-    fn identity(&self, role: Option<String>) -> Identity {
-        let organization = self.entry.map_or("", |entry| &entry.organization);
+    fn identity(&self, role: Option<SmolStr>) -> Identity {
         let of_account = || self.account.and_then(|account| account.claims.owner.as_ref());
         Identity {
-            owner: self.token.claims.owner.as_ref().or_else(of_account).cloned(),
+            owner: self.token.claims.owner.as_ref().or_else(of_account).map(SmolStr::new),
             token: self.key.clone(),
             generation: self.generation.number,
             id: self.generation.id,
@@ -270,7 +280,7 @@ impl<'a> Presented<'a> {
             ends_at: self.end,
             subject: ["account:", &self.key.namespace, "/", self.account_name()].concat(),
             role,
-            organization: organization.to_owned(),
+            organization: self.entry.map(|entry| entry.organization.clone()).unwrap_or_default(),
             last_used: self.generation.last_used(),
         }
     }
@@ -436,6 +446,11 @@ mod tests {
         assert_eq!(with_token(ended), Cause::Revoked);
         assert_eq!(with_token(json!({"spec": {"active": false}})), Cause::Suspended);
         assert_eq!(with_token(json!({"metadata": {"deletionTimestamp": NOW}})), Cause::Deleted);
+        let mut index = world();
+        let metadata = json!({"name": "a", "deletionTimestamp": NOW});
+        let going = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata});
+        index.apply::<crate::outside::watch::NamespaceMeta>(serde_json::from_value(going).unwrap());
+        assert_eq!(cause(&index, &value()), Cause::Deleted, "its namespace is being deleted");
     }
 
     #[test]

@@ -324,11 +324,14 @@ impl Door {
             let index = self.known.index();
             let entry = index.instance(&asking.instance);
             let (verdict, waits) = self.verdict((&index, entry), asking, self.clock.now());
-            if is_over || !waits {
+            if !waits {
                 return (verdict, index);
             }
-            if self.hearing.is_old() {
+            if self.hearing.is_cut_off() || is_over && self.hearing.is_old() {
                 return (Cause::OutOfTouch.into(), index);
+            }
+            if is_over {
+                return (verdict, index);
             }
             place = place.or_else(|| self.waiting.take(entry.map(|_| asking.instance.clone())));
             if place.is_none() {
@@ -508,7 +511,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn stale_answers_are_refused_where_they_are_not_wanted() {
         let hearing = Hearing::default();
-        let ear = hearing.ear::<ApiToken>();
+        let ear = hearing.ears::<ApiToken>([None]).remove(0);
         let door = waiting_for(&[], hearing, StaleAnswers::Refuse);
         teach(&door, &value());
         ear.heard("1");
@@ -588,7 +591,7 @@ mod tests {
         let unread = waiting_for(&["instances"], Hearing::default(), StaleAnswers::default());
         assert_eq!(login(&unread).await, Cause::NotSynced);
         let hearing = Hearing::default();
-        let _ear = hearing.ear::<ApiToken>();
+        let _ears = hearing.ears::<ApiToken>([None]);
         let strict = waiting_for(&[], hearing, StaleAnswers::Refuse);
         tokio::time::advance(Duration::from_mins(6)).await;
         assert_eq!(login(&strict).await, Cause::OutOfTouch);

@@ -13,7 +13,12 @@ use super::{
 };
 use crate::{
     access::{self, MOST_OWNERS, Step},
-    crd::{AccessPolicy, Account, ApiToken, Instance, guarding::PROBE, instance::Api, permission::NamedBy},
+    crd::{
+        AccessPolicy, Account, ApiToken, Instance,
+        guarding::PROBE,
+        instance::{Api, NamespacesFrom},
+        permission::NamedBy,
+    },
     outside::{Reader, Refusal, reader::Read},
     token::Id,
 };
@@ -56,9 +61,10 @@ pub enum Unexplained {
 
 /// Explains the verdict on a question at the time `now`.
 ///
-/// The permissions of `client` must allow reading the token, its account and its namespace, the Instance, and the
-/// policies in the Instance's namespace. Accounts that own the token are read if the Instance lists former owners.
-/// Without a token, the Instance is enough.
+/// The permissions of `client` must allow reading the token, its account, the Instance, and the policies in the
+/// Instance's namespace. The namespace of the token is read if the Instance selects namespaces by their labels. Only
+/// then does the deletion of a namespace count here; its tokens are being deleted soon after it.
+/// Accounts that own the token are read if the Instance lists former owners. Without a token, the Instance is enough.
 ///
 /// # Errors
 /// An object could not be read or does not exist, or the token has no value yet. Another cause: the Instance does not
@@ -80,8 +86,11 @@ pub async fn ask(client: &Client, question: &Question, now: Timestamp) -> Result
     let mut policies = Vec::new();
     if let Some(token) = token {
         accounts(&reader, &token, &instance, &mut index).await?;
-        let home = reader.namespace(token.metadata.namespace.as_deref().unwrap_or_default()).await?;
-        home.into_iter().for_each(|home| _ = index.apply(home));
+        // No other rule of an Instance looks at the labels of a namespace.
+        if instance.spec.tokens.namespaces.from == NamespacesFrom::Selector {
+            let home = reader.namespace(token.metadata.namespace.as_deref().unwrap_or_default()).await?;
+            home.into_iter().for_each(|home| _ = index.apply(home));
+        }
         policies = reader.all::<AccessPolicy>(&key.namespace).await?;
         index.apply(token);
     }

@@ -6,8 +6,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::future::join_all;
+
 use super::{Door, known::Known};
-use crate::outside::{Why, Writer};
+use crate::outside::{Extent, Why, Writer};
 
 /// The interval between two tests. There is no event when policies or permissions change, so the test is repeated. Each
 /// test adds a refused request to the API server's audit log, so the test is rare.
@@ -22,16 +24,16 @@ pub(crate) const MISSING: &str = "AdmissionMissing: this verifier could write re
      admission policies (chart value admission.enabled, or tokenry admission), or remove its permission to patch \
      apitokens/status";
 
-/// Repeats the test forever, and tells the door its result.
-pub(crate) async fn watch(known: Arc<Known>, door: Arc<Door>, writer: Writer) {
+/// Repeats the test forever, with a token of each namespace of the scope, and tells the door its result. Each namespace
+/// may have other permissions and policies. In the scope of all namespaces, it is one token of any of them.
+pub(crate) async fn watch(known: Arc<Known>, door: Arc<Door>, writer: Writer, scope: Extent) {
     loop {
-        let found = match known.any_token() {
-            None => None,
-            Some(token) => {
-                let answer = writer.forge(&token.namespace, &token.name).await;
-                verdict(answer.map_err(|refusal| refusal.why))
-            }
-        };
+        let tokens = scope.namespaces().into_iter().filter_map(|namespace| known.any_token(namespace));
+        let tests = tokens.map(async |token| {
+            let answer = writer.forge(&token.namespace, &token.name).await;
+            verdict(answer.map_err(|refusal| refusal.why))
+        });
+        let found = together(&join_all(tests).await);
         found.into_iter().for_each(|guarded| door.set_guarded(guarded));
         let wait = match found {
             Some(true) => EVERY,
@@ -40,6 +42,14 @@ pub(crate) async fn watch(known: Arc<Known>, door: Arc<Door>, writer: Writer) {
         };
         tokio::time::sleep(wait).await;
     }
+}
+
+/// The result of several tests. One write that would be accepted is enough.
+fn together(found: &[Option<bool>]) -> Option<bool> {
+    if found.contains(&Some(false)) {
+        return Some(false);
+    }
+    (!found.is_empty() && !found.contains(&None)).then_some(true)
 }
 
 /// True if the write was refused, false if it would be accepted. `None` if the answer does not show either.
@@ -54,6 +64,19 @@ fn verdict(answer: Result<(), Why>) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_namespace_without_a_guard_is_enough_to_be_unguarded() {
+        for (found, all) in [
+            (&[][..], None),
+            (&[Some(true)], Some(true)),
+            (&[Some(true), Some(false)], Some(false)),
+            (&[None, Some(false)], Some(false)),
+            (&[Some(true), None], None),
+        ] {
+            assert_eq!(together(found), all, "{found:?}");
+        }
+    }
 
     #[test]
     fn only_a_refusal_says_that_it_is_guarded() {

@@ -92,7 +92,8 @@ impl Known {
         self.metrics.ambiguous(after.ambiguous().len());
         let new = |id: &&Id| !before.ambiguous().contains(*id);
         for &id in after.ambiguous().iter().filter(new) {
-            let tokens = after.by_id(id).map(|held| format!("{}/{}", held.key.namespace, held.key.name));
+            let tokens = after.by_id(id).map(|held| &held.token.key);
+            let tokens = tokens.map(|Key { namespace, name }| format!("{namespace}/{name}"));
             let mut tokens: Vec<_> = tokens.collect();
             tokens.sort_unstable();
             tracing::warn!(
@@ -168,9 +169,9 @@ impl Known {
         let _ = self.unread.subscribe().wait_for(BTreeSet::is_empty).await;
     }
 
-    /// An arbitrary token. `None` if there is no token.
-    pub fn any_token(&self) -> Option<Key> {
-        self.index().any_token().cloned()
+    /// An arbitrary token of a namespace, or of any. `None` if there is no token.
+    pub fn any_token(&self, namespace: Option<&str>) -> Option<Key> {
+        self.index().any_token(namespace).cloned()
     }
 
     /// The result of `look` on a token. `None` if the token does not exist.
@@ -251,12 +252,12 @@ mod tests {
         let known = Known::new(BTreeSet::new(), Usage::new().0, Arc::default());
         let held = known.index();
         list(&known, vec![token("y", 3, &"i".repeat(16))], 4);
-        assert!(held.any_token().is_none() && known.any_token().is_some());
+        assert!(held.any_token(None).is_none() && known.any_token(None).is_some());
         known.forget::<ApiToken>(Key::new("a", "y"), 2);
-        assert!(known.any_token().is_some(), "old news");
+        assert!(known.any_token(None).is_some(), "old news");
         known.forget::<ApiToken>(Key::new("a", "y"), 5);
         known.learn(|index| index.apply(token("y", 3, &"i".repeat(16))));
-        assert!(known.any_token().is_none(), "old news");
+        assert!(known.any_token(None).is_none(), "old news");
     }
 
     #[test]

@@ -151,6 +151,12 @@ pub struct Clients {
 /// The number of random characters in the request ids that this process makes.
 const PROCESS: usize = 10;
 
+/// The reason why the verifier is not ready. A missing permission explains that nothing is heard. It does not explain
+/// that records could be written.
+fn explained(why: String, rights: &Rights) -> String {
+    if why == guard::MISSING { why } else { rights.lacking().unwrap_or(why) }
+}
+
 /// Runs the verifier until `options.stop` is cancelled. The command `tokenry verifier` calls this function.
 ///
 /// While the API server is away, the verifier judges by the objects that it read before, unless `options.stale_answers`
@@ -174,12 +180,13 @@ pub async fn run(clients: Clients, clock: Arc<dyn Clock>, options: Options) -> i
     let door = Door::new(known.clone(), clock.clone(), journal, hearing.clone(), options.stale_answers);
     let (door, peers) = (Arc::new(door), Arc::new(Peers::new(options.peers)));
     tasks.endless("the writer of status.use", usage::write(known.clone(), writer.clone(), news));
-    tasks.endless("the test of the admission policies", guard::watch(known.clone(), door.clone(), writer));
+    let guard = guard::watch(known.clone(), door.clone(), writer, options.scope.clone());
+    tasks.endless("the test of the admission policies", guard);
     let waits_for = format!("the first list of: {}", Vec::from_iter(feeds.kinds()).join(", "));
     feeds.begin(&known, &mut tasks);
     let reviewing = REVIEWING.into_iter().filter(|_| options.introspection || options.secure_metrics.is_some());
-    let rights = Rights::new(RIGHTS).within(&options.scope).using(reviewing);
-    tasks.endless("the check of permissions", rights.ask(client.clone(), options.scope.clone(), waits_for));
+    let rights = Rights::new(RIGHTS, &options.scope).using(reviewing);
+    tasks.endless("the check of permissions", rights.clone().ask(client.clone(), waits_for));
     let reviewer = options.introspection.then(|| Arc::new(Reviewer::new(client.clone())));
     tasks.endless("the poll of the API server", hearing.clone().ask::<ApiToken>(client.clone(), options.scope));
     tasks.endless("the requests to other verifiers", peers.clone().ask(hearing.clone()));
@@ -194,7 +201,8 @@ pub async fn run(clients: Clients, clock: Arc<dyn Clock>, options: Options) -> i
     let ready = {
         let door = door.clone();
         let certified = move || tls.as_ref().map_or(Ok(()), Tls::missing);
-        move || door.ready().and_then(|()| certified()).and_then(|()| peers.none_hears_more())
+        let heard = move || door.ready().map_err(|why| explained(why, &rights));
+        move || heard().and_then(|()| certified()).and_then(|()| peers.none_hears_more())
     };
     let (measured, reviewed) = (door.clone(), reviewer.clone());
     metrics.reads(move |metrics| measured.measure(metrics, reviewed.as_deref()));

@@ -160,7 +160,7 @@ mod tests {
             subject: String::new(),
             owner: None,
             role: None,
-            organization: String::new(),
+            organization: Default::default(),
             last_used: None,
         }
     }

@@ -22,7 +22,7 @@ use crate::{
     leaks::Leaks,
     machine::{Deed, Machine, Process},
     serve_api,
-    site::{SHOP, SYSTEM, Site},
+    site::{SHOP, SYSTEM, Site, says_ready},
     start_caller, time,
 };
 
@@ -390,12 +390,6 @@ impl Hour<'_> {
         self.site.tell(&self.leaks.none()?);
         Ok(())
     }
-}
-
-/// True if the condition Ready of an object is true.
-fn says_ready(object: &Value) -> bool {
-    let mut conditions = object["status"]["conditions"].as_array().into_iter().flatten();
-    conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
 /// True for the line of a metric that says that this operator leads.

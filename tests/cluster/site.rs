@@ -24,6 +24,8 @@ const MARK: (&str, &str) = ("tokenry.dev/made-by", "cluster-test");
 
 /// Timeout of each wait. A working system needs much less.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Timeout of the wait for a new Pod.
+const ROLLOUT: Duration = Duration::from_secs(300);
 const POLL: Duration = Duration::from_millis(500);
 
 /// The operator and the verifier, and their core ServiceAccounts.
@@ -193,7 +195,11 @@ impl Site {
         let pods = self.pods(component)?;
         for pod in pods.iter().filter_map(|pod| pod["metadata"]["name"].as_str()) {
             self.kubectl(&["delete", "pod", pod, "--namespace", SYSTEM])?;
-            self.rolled_out(SYSTEM, &format!("{RELEASE}-{component}"))?;
+            // The status of the Deployment is old while the controller manager catches up.
+            self.within(ROLLOUT, "the successor is ready", || {
+                let ready = self.pods(component)?.iter().filter(|pod| says_ready(pod)).count();
+                Ok((ready == pods.len()).then_some(()))
+            })?;
             self.tell(&format!("deleted {pod}, and its successor is ready"));
         }
         if pods.is_empty() { Err(format!("there is no Pod of the {component}")) } else { Ok(()) }
@@ -201,7 +207,8 @@ impl Site {
 
     pub fn rolled_out(&self, namespace: &str, deployment: &str) -> Told {
         let deployment = format!("deployment/{deployment}");
-        self.kubectl(&["rollout", "status", &deployment, "--namespace", namespace, "--timeout=5m"]).map(drop)
+        let timeout = format!("--timeout={}s", ROLLOUT.as_secs());
+        self.kubectl(&["rollout", "status", &deployment, "--namespace", namespace, &timeout]).map(drop)
     }
 
     /// All calls of a caller so far.
@@ -314,6 +321,12 @@ impl Site {
         }
         state
     }
+}
+
+/// True if the condition Ready of an object is true.
+pub fn says_ready(object: &Value) -> bool {
+    let mut conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
 /// The root directory of the repository.

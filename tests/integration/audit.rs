@@ -2,13 +2,13 @@
 
 use std::{
     fs,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::PathBuf,
     process::Command,
     sync::{Arc, Mutex},
 };
 
-use controlplane::Process;
+use controlplane::{Process, free_address};
 use http::HeaderMap;
 use opentelemetry_proto::tonic::{
     collector::logs::v1::{
@@ -31,14 +31,10 @@ struct Program {
     output: PathBuf,
 }
 
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 impl Program {
     /// A verifier that is ready, with these arguments and variables, and without any log.
     async fn start(world: &World, args: &[&str], variables: &[(&str, String)]) -> Self {
-        let (address, probes, name) = (free(), free(), &world.namespace);
+        let (address, probes, name) = (free_address().unwrap(), free_address().unwrap(), &world.namespace);
         let output = world.plane.directory().join(format!("{name}.audit"));
         let mut command = Command::new("sh");
         command.args(["-c", "exec \"$0\" \"$@\" >\"$OUTPUT\"", env!("CARGO_BIN_EXE_tokenry"), "verifier"]);
@@ -329,7 +325,7 @@ pub fn attributes(all: &[KeyValue]) -> Value {
 #[tokio::test]
 async fn a_collector_gets_a_record_for_each_decision_also_if_it_starts_later_than_the_verifier() {
     let (world, value) = with_token("collected").await;
-    let at = free();
+    let at = free_address().unwrap();
     let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{at}"));
     let verifier = Program::start(&world, &["--audit-to=otlp"], &[endpoint]).await;
     let path = format!("/v1/instances/{}/eem/authorize", world.namespace);

@@ -33,7 +33,9 @@ use crate::{
         clock::Held,
         evidence::Right,
         grants::{CHART, Grants, name, of_kind, read, rendered, template},
-        message, root,
+        message,
+        rights::asking,
+        root,
     },
     levels,
 };
@@ -60,12 +62,13 @@ fn values() -> Vec<PathBuf> {
 /// name.
 fn rendered_within(namespace: &str, file: &Path) -> Vec<Value> {
     let text = fs::read_to_string(file).unwrap();
-    let named = ["namespaceOverride", "scopedNamespace", "leaderElection"].into_iter();
+    let named = ["namespaceOverride", "scopedNamespace", "additionalScopedNamespaces", "leaderElection"].into_iter();
     let named = named.filter(|value| text.contains(value)).map(|value| match value {
-        "leaderElection" => "leaderElection.namespace",
-        value => value,
+        "additionalScopedNamespaces" => format!("{value}={{{namespace}}}"),
+        "leaderElection" => format!("{value}.namespace={namespace}"),
+        value => format!("{value}={namespace}"),
     });
-    let set: Vec<_> = named.map(|value| format!("{value}={namespace}")).collect();
+    let set: Vec<_> = named.collect();
     rendered(&["--namespace", namespace, "--values", file.to_str().unwrap(), "--set", &set.join(",")])
 }
 
@@ -274,6 +277,9 @@ fn a_value_that_does_not_exist_or_is_of_another_form_is_refused_with_its_place()
         ("crds.enabled=yes", "'/crds/enabled'", "got string, want boolean"),
         ("rbac.create=1", "'/rbac/create'", "got number, want boolean"),
         ("scopedNamespace=Team_A", "'/scopedNamespace'", "does not match pattern"),
+        ("additionalScopedNamespaces=b", "'/additionalScopedNamespaces'", "got string, want array"),
+        ("additionalScopedNamespaces={B}", "'/additionalScopedNamespaces/0'", "does not match pattern"),
+        ("additionalScopedNamespaces={b,b}", "'/additionalScopedNamespaces'", "items at 0 and 1 are equal"),
         ("fullnameOverride=9lives", "'/fullnameOverride'", "does not match pattern"),
         ("image.digest=latest", "'/image/digest'", "does not match pattern"),
         ("image.tag=1", "'/image/tag'", "got number, want string"),
@@ -758,6 +764,48 @@ fn one_namespace_is_served_with_rights_in_it_alone() {
 }
 
 #[test]
+fn several_namespaces_are_served_with_the_rights_of_one_in_each() {
+    let several = "scopedNamespace=team-a,additionalScopedNamespaces={jobs,web,team-a}";
+    for roles in ["", ",scopedRBAC=true"] {
+        let (one, all) = (format!("scopedNamespace=team-a{roles}"), format!("{several}{roles}"));
+        let (one, all) = (rendered(&["--set", &one]), rendered(&["--set", &all]));
+        let team = |name: &str| Some(name.to_owned());
+        for account in ["tokenry-operator", "tokenry-verifier"] {
+            let mut wanted = Grants::of(&one).to(account);
+            let inside = wanted[&team("team-a")].clone();
+            wanted.extend([(team("jobs"), inside.clone()), (team("web"), inside)]);
+            assert_eq!(Grants::of(&all).to(account), wanted, "{account}{roles}");
+        }
+        // Users are bound to Roles of the same names in each namespace.
+        let (few, many) = (of_kind(&one, "Role"), of_kind(&all, "Role"));
+        for role in few.iter().filter(|role| role["metadata"]["namespace"] == "team-a") {
+            let same =
+                many.iter().filter(|other| name(other) == name(role)).map(|other| &other["metadata"]["namespace"]);
+            assert_eq!(same.collect::<Vec<_>>(), ["team-a", "jobs", "web"], "{}", name(role));
+        }
+        for deployment in of_kind(&all, "Deployment") {
+            let args: Vec<String> = read(&deployment["spec"]["template"]["spec"]["containers"][0]["args"]);
+            let named = args.iter().filter(|arg| arg.starts_with("--namespace="));
+            assert_eq!(named.collect::<Vec<_>>(), ["--namespace=team-a", "--namespace=jobs", "--namespace=web"]);
+        }
+        let selected = json!({"matchExpressions": [
+            {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["team-a", "jobs", "web"]}
+        ]});
+        for binding in of_kind(&all, "ValidatingAdmissionPolicyBinding") {
+            // These judge operator and verifier of the release, wherever they write.
+            let of_program = ["-grants", "-verifier"].iter().any(|end| name(binding).ends_with(end));
+            let wanted = if of_program { &json!({}) } else { &selected };
+            assert_eq!(binding["spec"]["matchResources"]["namespaceSelector"], *wanted, "{}", name(binding));
+        }
+    }
+    let error = template(&["--set", "additionalScopedNamespaces={jobs}"]).unwrap_err();
+    assert!(error.contains("Set scopedNamespace, or leave out additionalScopedNamespaces"), "{error}");
+    let notes = ["install", "tokenry", CHART, "--dry-run=client", "--namespace", NAMESPACE, "--set", several];
+    let told = helm(&notes).unwrap();
+    assert!(told.contains("serves namespaces team-a, jobs, web."), "{told}");
+}
+
+#[test]
 fn with_roles_alone_nothing_but_definitions_and_admission_is_outside_of_namespaces() {
     let objects = rendered(&["--set", "scopedNamespace=team-a,scopedRBAC=true,admission.stamps=always"]);
     let outside = objects.iter().filter(|object| object["metadata"]["namespace"].is_null());
@@ -790,7 +838,7 @@ fn operator_and_verifier_check_at_their_start_the_rights_that_the_chart_grants()
     let further = [operator::GRANTING.to_vec(), operator::CERTIFYING.to_vec(), electing, exposing, reviewing].concat();
     let outside = |right: &&Right| ["ingressclasses", "gateways", "gatewayclasses"].contains(&&*right.resource);
     let roles = Grants::of(&rendered(&["--set", EXPOSING, "--set", "scopedNamespace=team-a,scopedRBAC=true"]));
-    let scope = Extent::Namespace("team-a".into());
+    let scope = Extent::of(["team-a"]);
     for (Wanted { program, needed, useful }, further) in [(operator::RIGHTS, &*further), (verifier::RIGHTS, &REVIEWING)]
     {
         let account = format!("tokenry-{program}");
@@ -969,30 +1017,26 @@ async fn a_user_who_may_edit_a_namespace_may_make_tokens_and_write_no_status() {
             ["create", "rolebinding", role, "--clusterrole", role, "--user", role, "--namespace", &world.namespace];
         world.plane.kubectl(&args).unwrap();
     }
-    let may = |user: &str, verb: &str, resource: &str, subresource: &str| {
-        let subresource = format!("--subresource={subresource}");
-        let args = ["auth", "can-i", verb, resource, &subresource, "--as", user, "--namespace", &world.namespace];
-        // It exits with an error when the answer is no; anything but an answer is no answer.
-        let answer = world.plane.kubectl(&args);
-        answer.is_ok_and(|answer| answer.trim() == "yes")
+    let may = async |user: &str, verb: &str, kind: &str| {
+        world.allows(&asking(user, &[]), verb, (kind, "tokenry.dev"), "").await
     };
-    for kind in KINDS.map(|(_, resource)| format!("{resource}.tokenry.dev")) {
-        assert!(may(OPERATOR, "patch", &kind, "status"), "the operator may");
+    for (_, kind) in KINDS {
+        let status = format!("{kind}/status");
+        world.await_right(true, &asking(OPERATOR, &[]), "patch", (&status, "tokenry.dev"), "").await;
         // The roles of the cluster take in those of the chart some moments later.
-        let is_instance = kind.starts_with("instances.");
+        let is_instance = kind == "instances";
         // Who may write an Instance says who may do what.
         let writer = if is_instance { "admin" } else { "edit" };
         for (user, verb) in [("view", "list"), (writer, "create"), ("admin", "delete")] {
-            let what = format!("{user} may {verb} {kind}");
-            world.eventually(&what, async || may(user, verb, &kind, "").then_some(())).await;
+            world.await_right(true, &asking(user, &[]), verb, (kind, "tokenry.dev"), "").await;
         }
         for verb in ["create", "update", "patch", "delete"] {
-            assert!(!may("view", verb, &kind, ""), "{verb} {kind}");
-            assert_eq!(may("edit", verb, &kind, ""), !is_instance, "{verb} {kind}");
+            assert!(!may("view", verb, kind).await, "{verb} {kind}");
+            assert_eq!(may("edit", verb, kind).await, !is_instance, "{verb} {kind}");
         }
         for user in ["view", "edit", "admin"] {
             for verb in ["update", "patch"] {
-                assert!(!may(user, verb, &kind, "status"), "{user}: {verb} {kind}/status");
+                assert!(!may(user, verb, &status).await, "{user}: {verb} {status}");
             }
         }
     }
@@ -1491,5 +1535,8 @@ fn the_chart_installs_the_policies_that_the_program_prints() {
     ];
     let set = "admission.exempt={argo,system:serviceaccount:flux:flux},scopedNamespace=team-a,admission.stamps=always";
     assert_eq!(installed(&["--set", set]), printed(&exempt));
+    let several = ["--no-mutation", "--namespaces", "kubernetes.io/metadata.name=team-a,jobs"];
+    let set = "admission.stamps=never,scopedNamespace=team-a,additionalScopedNamespaces={jobs}";
+    assert_eq!(installed(&["--set", set]), printed(&several));
     assert_eq!(installed(&["--set", "admission.enabled=false"]), BTreeMap::new());
 }

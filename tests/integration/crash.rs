@@ -302,13 +302,12 @@ async fn definitions_that_are_missing_at_the_start_are_waited_for() {
     let clock = Held::default();
     let operator = world.operator(&clock).await;
     let verifier = world.unready_verifier(&clock).await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let (status, body) = operator.get("/readyz").await;
-    assert_eq!(status, 503);
-    assert_eq!(
-        body,
-        "waiting for the first list of: Instance, ServiceAccount of tokenry.dev, AccessPolicy, ApiToken\n"
-    );
+    let kinds = "waiting for the first list of: Instance, ServiceAccount of tokenry.dev, AccessPolicy, ApiToken\n";
+    let waits = async || {
+        let (status, told) = operator.get("/readyz").await;
+        (status == 503 && told == kinds).then_some(())
+    };
+    world.eventually("the operator waits for the kinds", waits).await;
     assert_eq!(verifier.get("/readyz").await.0, 503);
     assert!(!verifier.listens().await, "callers find nobody before it knows anything");
     assert_eq!(operator.get("/healthz").await.0, 200);

@@ -6,10 +6,7 @@ use std::{
 };
 
 use futures::StreamExt;
-use k8s_openapi::api::{
-    authorization::v1::SubjectAccessReview,
-    rbac::v1::{Role, RoleBinding},
-};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams},
@@ -23,6 +20,7 @@ use crate::harness::{
     clock::Held,
     judged::{Judged, User, refused},
     message,
+    rights::asking,
 };
 
 /// An Instance by whose members tokens are limited.
@@ -36,30 +34,7 @@ fn spec(more: Value) -> Value {
     spec
 }
 
-/// A subject of requests: a user in groups.
-fn asking(user: &str, groups: &[&str]) -> Value {
-    json!({"user": user, "groups": groups})
-}
-
 impl World {
-    /// True if RBAC allows a verb on `resource.group/name` in this namespace.
-    async fn allows(&self, subject: &Value, verb: &str, resource: (&str, &str), name: &str) -> bool {
-        let mut spec = subject.clone();
-        spec["resourceAttributes"] = json!({
-            "namespace": self.namespace, "verb": verb, "group": resource.1, "resource": resource.0, "name": name,
-        });
-        let review: SubjectAccessReview = serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap();
-        let reviews: Api<SubjectAccessReview> = Api::all(self.client.clone());
-        reviews.create(&PostParams::default(), &review).await.unwrap().status.unwrap().allowed
-    }
-
-    /// Waits until RBAC allows a verb, or until it does not.
-    async fn await_right(&self, allowed: bool, subject: &Value, verb: &str, resource: (&str, &str), name: &str) {
-        let what = format!("{subject} may {verb} {resource:?} {name}: {allowed}");
-        let is_so = async || (self.allows(subject, verb, resource, name).await == allowed).then_some(());
-        self.eventually(&what, is_so).await;
-    }
-
     /// The names of our Roles, which are those of our RoleBindings.
     async fn granted(&self) -> Vec<String> {
         let ours = ListParams::default().labels("app.kubernetes.io/managed-by=tokenry");

@@ -10,6 +10,7 @@ use std::{
 
 use http::StatusCode;
 use serde_json::json;
+use tokenry::outside::Extent;
 
 use crate::harness::{
     World,
@@ -21,6 +22,8 @@ use crate::harness::{
 
 /// The shortest time after which what was heard can be stale.
 const SHORT: &str = "10s";
+/// The kinds of Tokenry that a verifier watches, as kubectl takes them.
+const OURS: &str = "instances.tokenry.dev,serviceaccounts.tokenry.dev,apitokens.tokenry.dev,accesspolicies.tokenry.dev";
 
 impl World {
     /// A verifier that hears over `wire`, and has `peers`.
@@ -104,8 +107,7 @@ async fn a_verifier_whose_rights_are_withdrawn_is_not_ready() {
     let kubectl = |args: &[&str]| world.plane.kubectl(args).unwrap();
     kubectl(&["create", "serviceaccount", "deaf", "-n", &namespace]);
     let (name, account) = (format!("{namespace}-deaf"), format!("{namespace}:deaf"));
-    let of_ours = "instances.tokenry.dev,serviceaccounts.tokenry.dev,apitokens.tokenry.dev,accesspolicies.tokenry.dev";
-    kubectl(&["create", "clusterrole", &name, "--verb=get,list,watch", "--resource", &format!("{of_ours},namespaces")]);
+    kubectl(&["create", "clusterrole", &name, "--verb=get,list,watch", "--resource", &format!("{OURS},namespaces")]);
     kubectl(&["create", "clusterrolebinding", &name, "--clusterrole", &name, "--serviceaccount", &account]);
     let client = world.plane.client_for(kubectl(&["create", "token", "deaf", "-n", &namespace]).trim());
     let verifier = world.verifier_by(client, &clock, |options| options.stale_after = SHORT.parse().unwrap()).await;
@@ -115,6 +117,46 @@ async fn a_verifier_whose_rights_are_withdrawn_is_not_ready() {
     let said = world.not_ready(&verifier).await;
     assert!(said.contains("though the API server answers"), "{said}");
     kubectl(&["delete", "clusterrole", &name]);
+}
+
+#[tokio::test]
+async fn a_namespace_that_is_being_deleted_ends_its_tokens_though_their_deletion_is_not_heard() {
+    let mut world = World::new("ending").await;
+    let other = world.beside("ending-other", json!({})).await;
+    world.scope = Extent::of([&world.namespace, &other.namespace]);
+    let (clock, namespace) = (Held::default(), world.namespace.clone());
+    let operator = world.operator(&clock).await;
+    world.accepts("Instance", "eem", json!({"tokens": {"namespaces": {"from": "All"}}})).await;
+    for home in [&world, &other] {
+        let spec = json!({"instanceRef": {"name": "eem", "namespace": namespace}});
+        home.accepts("ApiToken", "ci", spec).await;
+        home.await_reason("ci", "Active").await;
+    }
+    let (here, there) = (world.value("ci").await.unwrap(), other.value("ci").await.unwrap());
+    operator.stop().await;
+    // As in a release with Roles, whose Role for tokens goes before the tokens do.
+    let kubectl = |args: &[&str]| world.plane.kubectl(args).unwrap();
+    kubectl(&["create", "serviceaccount", "half", "-n", &namespace]);
+    let (ours, account) = (format!("{namespace}-ours"), format!("{namespace}:half"));
+    let of_namespaces = format!("{namespace}-namespaces");
+    for (name, resources) in [(&ours, OURS), (&of_namespaces, "namespaces")] {
+        kubectl(&["create", "clusterrole", name, "--verb=get,list,watch", "--resource", resources]);
+        kubectl(&["create", "clusterrolebinding", name, "--clusterrole", name, "--serviceaccount", &account]);
+    }
+    let client = world.plane.client_for(kubectl(&["create", "token", "half", "-n", &namespace]).trim());
+    let verifier = world.verifier_by(client, &clock, |options| options.stale_after = SHORT.parse().unwrap()).await;
+    world.ready(&verifier).await;
+    for value in [&here, &there] {
+        world.await_verdict(&verifier, value, 200).await;
+    }
+    kubectl(&["delete", "clusterrolebinding", &ours]);
+    world.not_ready(&verifier).await;
+    assert_eq!(verifier.present(&world, &there).await, 200, "it judges by the objects that it heard of last");
+    kubectl(&["delete", "namespace", &other.namespace, "--wait=false"]);
+    world.await_verdict(&verifier, &there, 401).await;
+    assert_eq!(verifier.present(&world, &here).await, 200);
+    kubectl(&["delete", "clusterrolebinding,clusterrole", &of_namespaces]);
+    kubectl(&["delete", "clusterrole", &ours]);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::{
     process::Command,
 };
 
-use controlplane::{ControlPlane, Process};
+use controlplane::{ControlPlane, Process, free_address};
 use k8s_openapi::api::{
     authentication::v1::{SelfSubjectReview, UserInfo},
     core::v1::Pod,
@@ -351,7 +351,7 @@ async fn manager(world: &World, cluster: &str) -> (u16, Process) {
          - name: tokenry\n  context: {{cluster: tokenry, user: nobody}}\nusers:\n- name: nobody\n"
     );
     fs::write(folder.join("authentication"), kubeconfig).unwrap();
-    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let port = free_address().unwrap().port();
     let mut command = Command::new(controlplane::program("kube-controller-manager").unwrap());
     command.env_clear().arg("--kubeconfig").arg(world.plane.kubeconfig());
     command.arg("--authorization-kubeconfig").arg(world.plane.kubeconfig());

@@ -1,12 +1,12 @@
 //! Several operators, of which one leads by a Lease.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     process::Command,
     time::{Duration, Instant},
 };
 
-use controlplane::{AuditEvent, Process};
+use controlplane::{AuditEvent, Process, free_address};
 use futures::{StreamExt, stream};
 use http::StatusCode;
 use jiff::SignedDuration;
@@ -92,7 +92,7 @@ impl World {
                 path.display().to_string()
             }
         };
-        let probes = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let probes = free_address().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_tokenry"));
         command.args(["operator", "--listen", "127.0.0.1:0", "--probes", &probes.to_string()]);
         command.args(["--namespace", &self.namespace]);

@@ -49,7 +49,7 @@ async fn the_smallest_token_is_minted_delivered_accepted_rotated_and_revoked() {
 
     world.change("ApiToken", "ci", json!({"revoked": true})).await.unwrap();
     world.await_reason("ci", "Revoked").await;
-    assert_eq!(verifier.present(&world, &second).await, 401);
+    world.await_verdict(&verifier, &second, 401).await;
     assert_eq!(world.value("ci").await, None);
     operator.stop().await;
 }
@@ -244,7 +244,7 @@ async fn a_suspended_token_is_refused_and_comes_back() {
     let (world, _, _operator, verifier, value) = served("suspend").await;
     world.change("ApiToken", "ci", json!({"active": false})).await.unwrap();
     world.await_reason("ci", "Suspended").await;
-    assert_eq!(verifier.present(&world, &value).await, 401);
+    world.await_verdict(&verifier, &value, 401).await;
     assert_eq!(world.value("ci").await.as_ref(), Some(&value));
     world.change("ApiToken", "ci", json!({"active": true})).await.unwrap();
     world.await_reason("ci", "Active").await;
@@ -253,7 +253,7 @@ async fn a_suspended_token_is_refused_and_comes_back() {
     let account = Patch::Merge(json!({"spec": {"active": false}}));
     world.api::<Account>().patch("ci", &PatchParams::default(), &account).await.unwrap();
     world.await_reason("ci", "AccountSuspended").await;
-    assert_eq!(verifier.present(&world, &value).await, 401);
+    world.await_verdict(&verifier, &value, 401).await;
 }
 
 #[tokio::test]
@@ -475,7 +475,7 @@ async fn a_namespace_can_be_deleted_with_everything_in_it() {
     namespaces.delete(&world.namespace, &DeleteParams::default()).await.unwrap();
     let gone = async || namespaces.get_opt(&world.namespace).await.unwrap().is_none().then_some(());
     world.eventually("the namespace is gone", gone).await;
-    assert_eq!(verifier.present(&world, &value).await, 401);
+    world.await_verdict(&verifier, &value, 401).await;
     // Nothing is told there any more: no Event would be let in.
     let told = world.audited().into_iter().filter(|asked| asked.resource == "events" && asked.verb == "create");
     let refused: Vec<_> = told.filter(|asked| asked.namespace == world.namespace && asked.code == 403).collect();
@@ -493,7 +493,7 @@ async fn an_invalid_change_keeps_what_stands_and_is_honoured_when_it_revokes() {
     assert_eq!(world.value("ci").await.as_ref(), Some(&value));
     world.change("ApiToken", "ci", json!({"revoked": true})).await.unwrap();
     world.await_reason("ci", "Revoked").await;
-    assert_eq!(verifier.present(&world, &value).await, 401);
+    world.await_verdict(&verifier, &value, 401).await;
 }
 
 /// Writes into the status of a token what no type of ours can hold.

@@ -114,7 +114,7 @@ impl World {
     }
 
     /// Waits until an operator says at `/readyz` that this is missing.
-    async fn awaits_not_ready(&self, operator: &Running, text: &str) {
+    pub(crate) async fn awaits_not_ready(&self, operator: &Running, text: &str) {
         let told = async || {
             let (status, told) = operator.get("/readyz").await;
             (status == StatusCode::SERVICE_UNAVAILABLE && told.contains(text)).then_some(())
@@ -155,11 +155,13 @@ async fn a_forbidden_secret_is_told_with_the_role_or_the_policy_to_look_at() {
         }
     };
     let operator = world.operator_by(world.user_with(no_create), &Held::default()).await;
-    world.awaits_not_ready(&operator, "missing permissions: create secrets; ").await;
+    let missing = format!("missing permissions: create secrets in namespace {namespace}; ");
+    world.awaits_not_ready(&operator, &missing).await;
     world.smallest().await;
     let text = format!("grant it the verb create on secrets in namespace {namespace}; look at its ClusterRole");
     world.awaits_forbidden("ci", &text).await;
-    assert!(world.events("ApiToken", "ci").await.contains(&"PublishFailed".to_owned()), "and its consequence");
+    let failed = async || world.events("ApiToken", "ci").await.contains(&"PublishFailed".to_owned()).then_some(());
+    world.eventually("its consequence is an event too", failed).await;
     world.forbid_secrets(&user);
     world.user_with(|_| ());
     world.ready(&operator).await;

@@ -109,6 +109,15 @@ impl Product {
         Api::<Secret>::namespaced(user.client.clone(), &self.world().namespace).get(name).await.is_ok()
     }
 
+    /// Waits until the operator has reported the end of a value's Secret, and the right to read it is withdrawn.
+    async fn await_hidden(&self, user: &User<'_>, name: &str) {
+        let hidden = async || {
+            self.world().token(name).await.status?.claim?;
+            (!self.may_read(user, name).await).then_some(())
+        };
+        self.world().eventually("the Secret is gone", hidden).await;
+    }
+
     /// The lines of `kubectl get`, as an administrator.
     fn listed(&self, args: &[&str]) -> String {
         let args = [&["get"], args, &["--namespace", &self.world().namespace]].concat();
@@ -178,8 +187,7 @@ async fn members_of_groups_make_their_own_tokens_for_ninety_days_and_see_each_va
     product.makes_faulty(&alice, "nameless", json!({}), "DescriptionMissing").await;
     // The value is shown for an hour, and nothing shows it again.
     product.clock.move_by(hours(2));
-    let gone = async || (!product.may_read(&alice, "exporter").await).then_some(());
-    product.world().eventually("the Secret is gone", gone).await;
+    product.await_hidden(&alice, "exporter").await;
     assert_eq!(product.status(&value, "GET", "/eem/clusters/a", &[]).await, 200);
     let hidden = alice.tokenry(&["show", "exporter"]).await;
     assert!(hidden.failed(5).contains("shows no value"), "{hidden:?}");
@@ -332,8 +340,7 @@ async fn tokens_are_bounded_by_their_makers_stay_as_they_are_and_end_with_them()
     let kept = bob.tokenry(&["set", "description", "monitor", "other"]).await;
     assert!(kept.failed(4).contains("the token is immutable"), "{kept:?}");
     product.clock.move_by(hours(2));
-    let gone = async || (!product.may_read(&bob, "monitor").await).then_some(());
-    product.world().eventually("the Secret is gone", gone).await;
+    product.await_hidden(&bob, "monitor").await;
     // An administrator of an organization sees its tokens, and revokes them and does nothing else.
     let selector = ["apitokens", "--selector", "organization.tokenry.dev/north", "--output", "name"];
     assert_eq!(product.listed(&selector).trim(), "apitoken.tokenry.dev/monitor");
@@ -418,7 +425,7 @@ async fn each_token_has_an_account_with_an_owner_and_a_new_value_ends_the_old_on
     // The account is deleted after confirmation, and its tokens with it.
     refused(frank.delete("ServiceAccount", "pipeline").await, "annotate it first");
     let asked = frank.tokenry(&["delete", "account", "pipeline"]).await;
-    assert!(asked.failed(2).contains("these tokens act as it, and end with it: pipeline"), "{asked:?}");
+    assert!(asked.failed(2).contains("are deleted with it, and their Secrets too: pipeline"), "{asked:?}");
     told(&frank, &["delete", "account", "pipeline", "--confirm", "pipeline"]).await;
     product.await_status(&third, "GET", web, &[], 401).await;
     let gone = async || product.world().api::<ApiToken>().get_opt("pipeline").await.unwrap().is_none().then_some(());

@@ -459,7 +459,7 @@ async fn an_exit_code_says_what_kind_of_thing_went_wrong() {
         (nowhere, vec!["admission", "--namespaces", "odd"], 2, "tokenry: --namespaces: give KEY=VALUE"),
         (nowhere, explain("ci"), 3, "tokenry: no cluster is configured"),
         (&as_nobody, explain("ci"), 4, &format!("tokenry: get ApiToken {}/ci: unauthenticated: ", world.namespace)),
-        (&admin, explain("a b"), 4, "a b: refused as invalid: the request cannot be built: "),
+        (nowhere, explain("a b"), 2, "must be a name of lower-case letters"),
         (&admin, explain("none"), 5, "tokenry: there is no ApiToken none"),
         (&admin, explain("ci"), 5, "has no value yet; see its status"),
         (nowhere, vec!["crds", "--dir", "/nowhere"], 6, "tokenry: cannot write /nowhere/"),

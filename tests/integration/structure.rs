@@ -253,3 +253,44 @@ fn the_syntax_tree_of_templates_stays_that_which_was_read() {
     let pin = manifest.lines().find(|line| line.starts_with("minijinja")).unwrap();
     assert!(pin.contains(r#"version = "=3.1.0""#), "read src/token/template.rs against the new release, then: {pin}");
 }
+
+/// The beginnings of the commands of kubectl that messages show.
+const COMMANDS: [&str; 6] =
+    ["kubectl tokenry ", "kubectl apply ", "kubectl get ", "kubectl logs ", "kubectl patch ", "kubectl port-forward"];
+
+/// The places of commands that a terminal may break: they are neither in backticks, nor after a colon, nor on a line of
+/// their own. A link to a page of the documentation comes after a colon too.
+fn breakable(code: &str) -> Vec<&str> {
+    let all = COMMANDS.iter().flat_map(|command| code.match_indices(command).map(|(at, _)| at));
+    let is_breakable = |at: &usize| {
+        let begin = code[..*at].match_indices('"').rfind(|(quote, _)| !code[..*quote].ends_with('\\'));
+        let before = &code[begin.map_or(0, |(quote, _)| quote + 1)..*at];
+        let line = before.trim_end_matches(' ');
+        let is_own_line = line.ends_with("\\n");
+        let is_link = before.is_empty() && code[*at..].starts_with("kubectl tokenry docs ");
+        before.matches('`').count().is_multiple_of(2) && !before.ends_with(": ") && !is_own_line && !is_link
+    };
+    let excerpt = |at: usize| code[at..].lines().next().unwrap_or_default();
+    { all }.filter(is_breakable).map(excerpt).collect()
+}
+
+#[test]
+fn every_command_in_a_message_stays_whole_on_a_terminal() {
+    for file in sources(&root().join("src")) {
+        // A text in quotes can go over several lines.
+        let lines: Vec<_> = code(&file).split("\\\n").map(str::to_owned).collect();
+        let code = lines.iter().enumerate().map(|(at, line)| if at == 0 { line } else { line.trim_start() });
+        let code = code.collect::<String>();
+        assert!(breakable(&code).is_empty(), "{}: put it in backticks: {:?}", file.display(), breakable(&code));
+    }
+    for well in [
+        "see `kubectl tokenry list -A` and",
+        r"by:\n  kubectl tokenry grant x",
+        "run `tokenry crds | kubectl apply -f -`",
+    ] {
+        assert!(breakable(&format!("f(\"{well}\")")).is_empty(), "{well}");
+    }
+    for odd in ["see kubectl tokenry list", "kubectl tokenry create makes another", "`x` or kubectl logs x"] {
+        assert_eq!(breakable(&format!("f(\"{odd}\")")).len(), 1, "{odd}");
+    }
+}

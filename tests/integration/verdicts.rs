@@ -1,17 +1,14 @@
 //! What the verifier answers to callers, over HTTP.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use k8s_openapi::api::{authorization::v1::SubjectAccessReview, core::v1::Secret};
-use kube::{
-    Api,
-    api::{ListParams, PostParams},
-};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, api::ListParams};
 use serde_json::json;
 use tokenry::token::format;
 
-use crate::harness::{VERIFIER, World, clock::Held, run::Running};
+use crate::harness::{VERIFIER, World, clock::Held, rights::asking, run::Running};
 
 fn headers(pairs: &[(&str, &[u8])]) -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -197,23 +194,29 @@ async fn an_unknown_id_is_waited_for_and_then_refused() {
     let (world, verifier, _, _) = served("unknown").await;
     let unknown = format::assemble("tkn", &"A".repeat(16), &"B".repeat(43));
     assert_eq!(verifier.present(&world, unknown.expose()).await, 401);
-    // Asked before it is known, let in once it is: the verifier hears of the record within its second.
-    let record = json!({
-        "generation": 1, "id": "A".repeat(16), "sha256": unknown.digest(), "state": "Recorded",
-        "createdAt": "2026-01-01T00:00:00Z", "expiresAt": "2999-01-01T00:00:00Z",
-    });
+    // Asked before it is known, let in once it is: the verifier hears of the record within its second. A busy machine
+    // may write the record later than that, and is asked about the next one.
     let token = world.token("ci").await;
     let account = token.status.unwrap().account.unwrap();
     world.accepts("ApiToken", "made", json!({"instanceRef": {"name": "eem"}})).await;
-    let asked = verifier.present(&world, unknown.expose());
-    let told = async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        let status = json!({"status": {"records": [record], "account": {"name": account.name, "uid": account.uid}}});
-        let patch = kube::api::Patch::Merge(status);
-        world.api::<tokenry::crd::ApiToken>().patch_status("made", &Default::default(), &patch).await.unwrap();
+    let tries = Cell::new(0);
+    let waits = async || {
+        let id = format!("{:016}", tries.replace(tries.get() + 1));
+        let early = format::assemble("tkn", &id, &"B".repeat(43));
+        let record = json!({
+            "generation": 1, "id": id, "sha256": early.digest(), "state": "Recorded",
+            "createdAt": "2026-01-01T00:00:00Z", "expiresAt": "2999-01-01T00:00:00Z",
+        });
+        let told = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let account = json!({"name": account.name, "uid": account.uid});
+            let patch = kube::api::Patch::Merge(json!({"status": {"records": [record], "account": account}}));
+            world.api::<tokenry::crd::ApiToken>().patch_status("made", &Default::default(), &patch).await.unwrap();
+        };
+        let (verdict, ()) = tokio::join!(verifier.present(&world, early.expose()), told);
+        (verdict == 200).then_some(())
     };
-    let (verdict, ()) = tokio::join!(asked, told);
-    assert_eq!(verdict, 200);
+    world.eventually("a value that becomes known within a second is let in", waits).await;
 }
 
 #[tokio::test]
@@ -221,17 +224,11 @@ async fn the_verifier_may_read_no_secret_and_write_none() {
     let world = World::new("rights").await;
     let secrets: Api<Secret> = Api::namespaced(world.acting_as(VERIFIER), &world.namespace);
     assert!(matches!(secrets.list(&ListParams::default()).await, Err(kube::Error::Api(status)) if status.code == 403));
-    let reviews: Api<SubjectAccessReview> = Api::all(world.client.clone());
     for verb in ["get", "list", "watch", "create", "patch", "update", "delete"] {
-        let attributes = json!({"verb": verb, "resource": "secrets", "namespace": world.namespace});
-        let tokens =
-            json!({"verb": verb, "group": "tokenry.dev", "resource": "apitokens", "namespace": world.namespace});
         let writes = ["create", "patch", "update", "delete"].contains(&verb);
-        for attributes in [Some(attributes), Some(tokens).filter(|_| writes)].into_iter().flatten() {
-            let review = json!({"metadata": {}, "spec": {"user": VERIFIER, "resourceAttributes": attributes}});
-            let review =
-                reviews.create(&PostParams::default(), &serde_json::from_value(review).unwrap()).await.unwrap();
-            assert!(!review.status.unwrap().allowed, "{attributes}");
+        let tokens = writes.then_some(("apitokens", "tokenry.dev"));
+        for resource in [Some(("secrets", "")), tokens].into_iter().flatten() {
+            assert!(!world.allows(&asking(VERIFIER, &[]), verb, resource, "").await, "{verb} {resource:?}");
         }
     }
 }

@@ -57,9 +57,17 @@ async fn kubectl_installs_them_and_the_programs_work_with_their_rights() {
     let clock = Held::default();
     let (operator, verifier) = (world.operator(&clock).await, world.verifier(&clock).await);
     world.accepts("Instance", "eem", json!({})).await;
-    // The policies get to know a new definition some seconds after it is established.
-    let spec = json!({"instanceRef": {"name": "eem"}});
-    world.eventually("a token is taken", async || world.create("ApiToken", "ci", spec.clone()).await.ok()).await;
+    // Each policy comes to hold by itself, some seconds after the definitions and it are established.
+    let stamped = async || {
+        let spec = json!({"instanceRef": {"name": "eem"}});
+        let made = world.create("ApiToken", "ci", spec).await.ok()?;
+        if made.data["spec"].get("owner").is_none() {
+            world.delete("ApiToken", "ci").await;
+            return None;
+        }
+        Some(())
+    };
+    world.eventually("a token is taken and its owner is stamped", stamped).await;
     world.await_reason("ci", "Active").await;
     let value = world.value("ci").await.unwrap();
     world.await_verdict(&verifier, &value, 200).await;

@@ -9,7 +9,11 @@ metric of a token has the namespace of that token. Both have the release, which 
 {{- $longFor := $rule.notReadyFor | default "15m" }}
 {{- $release := printf "app_kubernetes_io_instance=%q" .Release.Name }}
 {{- $ours := printf "namespace=%q,%s" (include "tokenry.namespace" .) $release }}
-{{- $tokens := empty .Values.scopedNamespace | ternary (printf "{%s}" $release) (printf "{namespace=%q,%s}" .Values.scopedNamespace $release) }}
+{{- $scope := include "tokenry.scopedNamespaces" . | fromJsonArray }}
+{{- $tokens := printf "{%s}" $release }}
+{{- if $scope }}
+{{- $tokens = printf "{namespace%s%q,%s}" (gt (len $scope) 1 | ternary "=~" "=") (join "|" $scope) $release }}
+{{- end }}
 {{- $token := `{{ $labels.namespace }}/{{ $labels.name }}` }}
 - alert: TokenryValueExpires
   needsPerToken: true
@@ -61,7 +65,7 @@ metric of a token has the namespace of that token. Both have the release, which 
 - alert: TokenryOutOfTouch
   severity: critical
   summary: A Pod hears nothing from the API server
-  description: Pod {{ `{{ $labels.pod }}` }} has heard nothing of a kind for {{ `{{ $value | humanizeDuration }}` }}. A verifier does not know of revoked values meanwhile.
+  description: Pod {{ `{{ $labels.pod }}` }} has heard nothing of a kind for {{ `{{ $value | humanizeDuration }}` }}. A verifier does not know of revoked values meanwhile. The log of the Pod names the kind, and the namespace where it serves several.
   expr: max by (namespace, pod, instance) (tokenry_heard_age_seconds{ {{- $ours -}} }) > {{ $rule.outOfTouchSeconds | default 180 }}
 - alert: TokenryVerifierErrors
   severity: critical

@@ -477,26 +477,40 @@ ipFamilies:
 {{- end }}
 {{- end }}
 
-{{/* Tells if all permissions are those of Roles in one namespace. */}}
+{{/* The namespaces that the release serves, as JSON. An empty list: all namespaces. */}}
+{{- define "tokenry.scopedNamespaces" -}}
+{{- $all := without (list (.Values.scopedNamespace | default "")) "" }}
+{{- with .Values.additionalScopedNamespaces }}
+{{- if not $all }}
+{{- fail "\n\nadditionalScopedNamespaces adds namespaces to scopedNamespace, which names none.\nSet scopedNamespace, or leave out additionalScopedNamespaces to serve all namespaces.\n" }}
+{{- end }}
+{{- $all = concat $all . | uniq }}
+{{- end }}
+{{- toJson $all }}
+{{- end }}
+
+{{/* Tells if all permissions are those of Roles in the served namespaces. */}}
 {{- define "tokenry.scopedRBAC" -}}
 {{- if include "tokenry.on" (list .Values "scopedRBAC" false) }}
 {{- if not .Values.scopedNamespace }}
-{{- fail "\n\nscopedRBAC: true creates Roles in one namespace alone, and scopedNamespace names none.\nSet scopedNamespace, or leave out scopedRBAC.\n" }}
+{{- fail "\n\nscopedRBAC: true creates Roles in the served namespaces alone, and scopedNamespace names none.\nSet scopedNamespace, or leave out scopedRBAC.\n" }}
 {{- end }}yes
 {{- end }}
 {{- end }}
 
-{{/*
-Kind and metadata of a role, up to its labels: (list $ "name"). With `scopedRBAC`, it is in the scoped namespace, or in the
-namespace of the last item.
-*/}}
+{{/* The namespaces of the Roles for served objects, as JSON. One empty name: there are ClusterRoles. */}}
+{{- define "tokenry.roleNamespaces" -}}
+{{- include "tokenry.scopedRBAC" . | empty | ternary `[""]` (include "tokenry.scopedNamespaces" .) }}
+{{- end }}
+
+{{/* Kind and metadata of a role, up to its labels: (list $ "name" "namespace"). Only Roles are in that namespace. */}}
 {{- define "tokenry.role" -}}
 {{- $ := index . 0 }}
 {{- if include "tokenry.scopedRBAC" $ }}
 kind: Role
 metadata:
   name: {{ index . 1 }}
-  namespace: {{ gt (len .) 2 | ternary (last .) $.Values.scopedNamespace | quote }}
+  namespace: {{ index . 2 | quote }}
 {{- else }}
 kind: ClusterRole
 metadata:

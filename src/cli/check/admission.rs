@@ -34,7 +34,7 @@ const MUTATING: [(&str, &str); 2] = [
 const OF_TOKENS: &str = "-apitokens";
 
 /// The next step if a policy is missing.
-const INSTALL: &str = "install the chart with admission.enabled=true, or run: tokenry admission | kubectl apply -f -";
+const INSTALL: &str = "install the chart with admission.enabled=true, or run `tokenry admission | kubectl apply -f -`";
 /// The next step if nothing stamps owners.
 const STAMP: &str = "on Kubernetes 1.36 or newer install the chart with admission.stamps=auto; on older versions each \
     token names its owner";
@@ -112,7 +112,7 @@ impl Installed {
             differing.extend(other);
         }
         results.add("the admission policies exist and are bound", missing, (Health::Failed, INSTALL));
-        let hint = "upgrade the chart, or apply the output of tokenry admission";
+        let hint = "upgrade the chart, or apply the output of `tokenry admission`";
         results.add("the admission policies are those of this program", differing, (visit.otherwise, hint));
         selects_all
     }

@@ -15,8 +15,8 @@ use crate::{
     exposure::PieceKind,
     operator::{CERTIFYING, ELECTING, GRANTING, RIGHTS, exposing_rights},
     outside::{
-        Extent, Verb,
-        rights::{Holder, Right},
+        Verb,
+        rights::{Holder, Right, RightPlace},
         survey::Survey,
     },
     verifier,
@@ -57,8 +57,7 @@ pub(super) async fn check(survey: &Survey, system: &str) -> Vec<CheckResult> {
     let mut results = Results::of(CheckedPart::Installation);
     served(survey, &mut results).await;
     in_the_way(survey, &mut results).await;
-    let scope = Extent::Namespace(system.to_owned());
-    let answers = survey.review(&Holder::Myself, &scope, &INSTALLING).await;
+    let answers = survey.review(&Holder::Myself, Some(system), &INSTALLING).await;
     judge(
         &mut results,
         format!("you may install the chart in namespace {system}"),
@@ -66,12 +65,12 @@ pub(super) async fn check(survey: &Survey, system: &str) -> Vec<CheckResult> {
         (Health::Failed, ADMINISTRATOR),
     );
     let wanted = "you may give operator and verifier their rights".to_owned();
-    let escalating = survey.review(&Holder::Myself, &Extent::Cluster, &ESCALATING).await;
+    let escalating = survey.review(&Holder::Myself, RightPlace::default(), &ESCALATING).await;
     if escalating.iter().all(|(_, held)| *held == Ok(true)) {
         results.add(wanted, Vec::new(), (Health::Failed, ""));
     } else {
-        let mut answers = survey.review(&Holder::Myself, &Extent::Cluster, &given()).await;
-        answers.extend(survey.review(&Holder::Myself, &scope, &[&CERTIFYING[..], &ELECTING].concat()).await);
+        let mut answers = survey.review(&Holder::Myself, RightPlace::default(), &given()).await;
+        answers.extend(survey.review(&Holder::Myself, Some(system), &[&CERTIFYING[..], &ELECTING].concat()).await);
         judge(&mut results, wanted, &answers, (Health::Failed, ADMINISTRATOR));
     }
     results.done()

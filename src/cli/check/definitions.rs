@@ -37,7 +37,7 @@ pub(super) async fn check(survey: &Survey, otherwise: Health) -> Vec<CheckResult
         }
     }
     let served = "the kinds of Tokenry are served";
-    let install = "install the chart with crds.enabled=true, or run: tokenry crds | kubectl apply --server-side -f -";
+    let install = "install the chart with crds.enabled=true, or run `tokenry crds | kubectl apply --server-side -f -`";
     if let Some(why) = refused {
         // Discovery is open to every user.
         let all = survey.object(&format!("/apis/{}/{STORED}", crd::GROUP)).await;
@@ -47,7 +47,7 @@ pub(super) async fn check(survey: &Survey, otherwise: Health) -> Vec<CheckResult
         return results.done();
     }
     results.add(served, unserved, (Health::Failed, install));
-    let upgrade = "upgrade the chart, or run: tokenry crds | kubectl apply --server-side -f -";
+    let upgrade = "upgrade the chart, or run `tokenry crds | kubectl apply --server-side -f -`";
     results.add("the definitions are those of this program", differing, (otherwise, upgrade));
     let migrate = "write each object again, then remove the old version from status.storedVersions";
     results.add(format!("objects are stored as {STORED} alone"), old, (Health::Warning, migrate));

@@ -1,5 +1,7 @@
 //! Checks of the permissions of operator, verifier and user.
 
+use std::fmt;
+
 use super::{
     CheckVisit,
     finding::{CheckResult, CheckedPart, Results},
@@ -10,7 +12,7 @@ use crate::{
     crd::GROUP,
     operator::ELECTING,
     outside::{
-        Extent, Location, Verb, Why,
+        Location, Verb, Why,
         rights::{Holder, Reviewed, Right},
     },
 };
@@ -55,8 +57,8 @@ pub(super) async fn check(visit: &CheckVisit<'_>) -> Vec<CheckResult> {
     for program in [Program::Operator, Program::Verifier] {
         of_program(visit, program, &mut results).await;
     }
-    let scope = Extent::Namespace(visit.namespace.to_owned());
-    let answers = visit.survey.review(&Holder::Myself, &scope, &KEEPING).await;
+    let place = Some(visit.namespace);
+    let answers = visit.survey.review(&Holder::Myself, place, &KEEPING).await;
     let hint = "an administrator gives them by kubectl tokenry grant user:NAME --create --apply";
     let wanted = format!("you may keep tokens in namespace {}", visit.namespace);
     judge(&mut results, wanted, &answers, (Health::Warning, hint));
@@ -68,7 +70,7 @@ pub(super) async fn check(visit: &CheckVisit<'_>) -> Vec<CheckResult> {
         ),
         (&INSTANCES, "Instances and policies", "an administrator binds you to the ClusterRole admin"),
     ] {
-        let answers = visit.survey.review(&Holder::Myself, &scope, rights).await;
+        let answers = visit.survey.review(&Holder::Myself, place, rights).await;
         // Most users keep only their own tokens, and need none of these rights.
         if answers.iter().take(3).any(|(_, held)| *held == Ok(true)) {
             let wanted = format!("you may keep {kept} in namespace {}", visit.namespace);
@@ -94,7 +96,7 @@ async fn of_program(visit: &CheckVisit<'_>, program: Program, results: &mut Resu
         return results.unseen(needed, &why, "");
     };
     let holder = Holder::Account { namespace: visit.system.to_owned(), name: visit.account(program).to_owned() };
-    let answers = visit.survey.review(&holder, &scope, &needs).await;
+    let answers = visit.survey.review_within(&holder, &scope, &needs).await;
     judge(results, needed, &answers, (Health::Failed, GRANT));
     if let Some(order) = lease {
         let namespace = order.namespace.as_deref().unwrap_or(visit.system);
@@ -103,12 +105,17 @@ async fn of_program(visit: &CheckVisit<'_>, program: Program, results: &mut Resu
         let wanted = format!("the {name} may lead by Lease {namespace}/{}", order.name);
         judge(results, wanted, &answers, (Health::Failed, GRANT));
     }
-    let answers = visit.survey.review(&holder, &scope, &useful).await;
+    let answers = visit.survey.review_within(&holder, &scope, &useful).await;
     judge(results, format!("the {name} has the rights that are useful"), &answers, (Health::Warning, GRANT));
 }
 
 /// Adds a check that each permission is granted. An answer that is missing makes it a warning.
-pub(super) fn judge(results: &mut Results, wanted: String, answers: &[Reviewed], (otherwise, hint): (Health, &str)) {
+pub(super) fn judge<R: fmt::Display>(
+    results: &mut Results,
+    wanted: String,
+    answers: &[Reviewed<R>],
+    (otherwise, hint): (Health, &str),
+) {
     let missing: Vec<_> = answers.iter().filter(|(_, held)| *held == Ok(false)).map(|(right, _)| right).collect();
     if missing.is_empty()
         && let Some(why) = answers.iter().find_map(|(_, held)| held.as_ref().err())

@@ -65,7 +65,8 @@ impl Show {
             tell(&value)?;
         }
         if self.claim {
-            let claimed = place.desk.claim(&place.namespace, &shown).await;
+            let id = shown.id().unwrap_or_default();
+            let claimed = place.desk.claim(&place.namespace, &shown, &id).await;
             claimed.map_err(|refusal| Error::of_claim(refusal, &token))?;
             remark(&format!("claimed: the Secret of {} is being deleted", self.name));
         } else if is_once {

@@ -57,7 +57,8 @@ impl Outcome<'_> {
     /// The way to another value, as a clause.
     pub fn renewal(&self) -> String {
         let name = self.world.token.metadata.name.as_deref().unwrap_or_default();
-        format!("ask for another by kubectl tokenry rotate {name}, or by a new text in spec.regenerate.id")
+        let home = self.world.namespace();
+        format!("ask for another by `kubectl tokenry rotate {name} -n {home}`, or by a new text in spec.regenerate.id")
     }
 
     /// The name of the Secret that is to be removed; empty if there is none.

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{observed::Observed, own_account::own_account, rules, world::World};
 use crate::{
-    access::{self, Bearer, Outlook, Policy, Rules},
+    access::{self, Bearer, Outlook, Policy, Rules, Unnamed},
     crd::{
         EventName, Fault, Instance, Reason,
         api_token::{Effective, MirroredPolicy, SeenOwner, SeenRules},
@@ -166,6 +166,8 @@ fn shut(read: &Observed, judged: Option<&Judged<'_>>, outlook: Option<&Outlook<'
         access::Closed::OwnerMissing => permits_nothing(Reason::OwnerMissing, "the token has no owner"),
         access::Closed::OwnerRemoved => removed(),
         access::Closed::OwnerStale => permits_nothing(Reason::OwnerStale, STALE),
+        access::Closed::Organization(cause) => permits_nothing(Reason::NoPermissions, no_organization(cause)),
+        access::Closed::Project(cause) => permits_nothing(Reason::NoPermissions, no_project(cause)),
         access::Closed::NoPermissions if access::withholds(judged.rules, &judged.bearer) => {
             let message = format!("nothing is permitted, and tokens.defaultRole gives no role: {}", access::WITHHELD);
             permits_nothing(Reason::NoPermissions, &message)
@@ -182,6 +184,34 @@ pub(crate) const STALE: &str = "the owner's groups were stamped too long ago and
 /// The message for a token that is permitted no action.
 const NOTHING: &str = "nothing is permitted: give a role to the token, its account and its owner, or create an \
     AccessPolicy for it; see status.effective for the limits";
+
+/// The message for a token with organizations that no request can name.
+fn no_organization(cause: Unnamed) -> &'static str {
+    match cause {
+        Unnamed::Unread => {
+            "nothing is permitted: the token may act for listed organizations alone, and its Instance reads no \
+             organization from requests; set spec.api.organizationFrom of the Instance, or let the token, its account \
+             and its owner act for all organizations"
+        }
+        Unnamed::Empty => {
+            "nothing is permitted: no organization is allowed to the token, its account and its owner alike, and \
+             listed by the Instance; see status.effective for the limits"
+        }
+    }
+}
+
+/// The message for a token with projects that no request can name.
+fn no_project(cause: Unnamed) -> &'static str {
+    match cause {
+        Unnamed::Unread => {
+            "nothing is permitted: the token may act in listed projects alone, and its Instance reads no project from \
+             requests; set spec.api.projectFrom of the Instance, or remove spec.projects of the token and of its account"
+        }
+        Unnamed::Empty => {
+            "nothing is permitted: spec.projects of the token and of its account have no project in common"
+        }
+    }
+}
 
 /// The event that the owner has changed.
 pub(crate) fn changed(world: &World) -> Option<Note> {
@@ -466,6 +496,23 @@ mod tests {
         let owned = left("None", "Revoke").with_spec(&json!({"owner": "account:events/bot"}));
         assert_eq!(owned.decision().act, Act::Rest);
         assert_eq!(owned.and(|world| world.owning = vec![Arc::new(bot)]).decision(), ENDED);
+    }
+
+    #[test]
+    fn a_token_whose_organizations_or_projects_no_request_can_name_says_so() {
+        let told = |world: World| {
+            let (reason, message) = ready(&world);
+            assert_eq!(reason, "NoPermissions");
+            message
+        };
+        let of = |spec: serde_json::Value| served().with_instance(json!({})).with_spec(&spec);
+        let projects = told(of(json!({"projects": ["a"]})));
+        assert!(projects.contains("reads no project") && projects.contains("spec.api.projectFrom"), "{projects}");
+        let apart = of(json!({"projects": ["a"]})).with_account(|account| account.spec.projects = vec!["b".into()]);
+        let apart = told(apart.with_instance(json!({"api": {"projectFrom": {"header": "X-Project"}}})));
+        assert!(apart.contains("no project in common"), "{apart}");
+        let organizations = told(of(json!({"organizations": {"listed": ["eem"]}})));
+        assert!(organizations.contains("spec.api.organizationFrom"), "{organizations}");
     }
 
     #[test]

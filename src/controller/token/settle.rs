@@ -681,7 +681,8 @@ mod tests {
     }
 
     /// The way to another value of the token `ci`.
-    const RENEWAL: &str = "ask for another by kubectl tokenry rotate ci, or by a new text in spec.regenerate.id";
+    const RENEWAL: &str =
+        "ask for another by `kubectl tokenry rotate ci -n events`, or by a new text in spec.regenerate.id";
 
     #[test]
     fn what_expires_soon_and_is_not_renewed_is_said_once() {

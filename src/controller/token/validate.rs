@@ -176,8 +176,8 @@ fn account(world: &World, faults: &mut Vec<Fault>) {
     }
     if implied && !belongs(account, world.uid()) {
         let message = format!(
-            "serviceaccount.tokenry.dev {name} exists and was not made for this token; delete it, or create another \
-             token that names it in serviceAccountRef"
+            "serviceaccount.tokenry.dev {name} exists and was not made for this token; delete this token, and create \
+             one of another name, or one that names the account in serviceAccountRef"
         );
         return fault(Reason::AccountForeign, message);
     }

@@ -20,11 +20,15 @@ use tokio::time::Instant;
 /// The `leaseDurationSeconds` of a Lease that its leader released, as client-go writes it.
 const RELEASED: i32 = 1;
 
-/// The spec of a Lease. Its times are texts: no decision reads them, and a time that is no time must not keep anybody
-/// from leading. Other fields are removed by the next write.
+/// The spec of a Lease, and its uid. Its times are texts: no decision reads them, and a time that is no time must not
+/// keep anybody from leading. Other fields are removed by the next write.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct LeaseFields {
+    /// The uid of the Lease, which is no part of its spec. A Lease that was deleted and created again has another one,
+    /// even if its spec is the same.
+    #[serde(skip)]
+    pub(super) uid: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) holder_identity: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -103,6 +107,8 @@ pub(super) struct Election {
     lasts: Duration,
     /// The end of the time for which this process leads. `None`: it never led.
     until: Option<Instant>,
+    /// The last time that this process wrote, or tried to write.
+    renewed: Option<Timestamp>,
 }
 
 /// The Lease at the last look.
@@ -119,7 +125,7 @@ struct LeaseView {
 impl Election {
     /// An election in which this process is called `me`. No other process may ever have had that name.
     pub(super) fn new(me: String, periods: LeasePeriods) -> Self {
-        Self { me, periods, seen: None, lasts: periods.lease, until: None }
+        Self { me, periods, seen: None, lasts: periods.lease, until: None, renewed: None }
     }
 
     /// The end of the time for which this process leads, if it was not lost before. `None`: it does not lead.
@@ -170,18 +176,21 @@ impl Election {
         self.lasts
     }
 
-    /// The spec with which this process takes or renews the Lease. The time is for readers alone. It differs from the
-    /// time before, because a spec that stays the same is no renewal.
-    pub(super) fn spec(&self, now: Timestamp) -> LeaseFields {
+    /// The spec with which this process takes or renews the Lease. The time is for readers alone. Each one is later
+    /// than all before it, even if the clock was set back. So this process writes no spec twice, and each renewal is
+    /// seen.
+    pub(super) fn spec(&mut self, now: Timestamp) -> LeaseFields {
         let before = self.seen.as_ref().and_then(|seen| seen.spec.clone());
         let is_new = before.is_none();
         let before = before.unwrap_or_default();
         let transitions = before.lease_transitions.unwrap_or_default();
         let is_mine = before.holder_identity.as_ref() == Some(&self.me);
-        let is_same = before.renew_time.as_ref() == Some(&written(now));
-        let later = now.checked_add(SignedDuration::from_micros(1)).unwrap_or(Timestamp::UNIX_EPOCH);
-        let now = written(if is_same { later } else { now });
+        let least = self.renewed.and_then(|last| last.checked_add(SignedDuration::from_micros(1)).ok());
+        let now = least.map_or(now, |least| least.max(now));
+        self.renewed = Some(now);
+        let now = written(now);
         LeaseFields {
+            uid: before.uid,
             holder_identity: Some(self.me.clone()),
             lease_duration_seconds: i32::try_from(self.periods.lease.as_secs()).ok(),
             acquire_time: before.acquire_time.filter(|_| is_mine).or_else(|| Some(now.clone())),
@@ -292,6 +301,10 @@ mod tests {
         assert_eq!(other.sees(None, start + seconds(3)), LeaseStep::Look(start + seconds(5)));
         assert_eq!(other.sees(None, start + seconds(17)), LeaseStep::Look(start + seconds(18)));
         assert_eq!(other.sees(None, start + seconds(18)), LeaseStep::Write);
+        let again = LeaseFields { uid: Some("2".into()), ..held("a") };
+        let mut blind = other.clone();
+        blind.sees(Some(&held("a")), start + seconds(3));
+        assert!(matches!(blind.sees(Some(&again), start + seconds(30)), LeaseStep::Look(_)), "it is another Lease");
         assert_eq!(leader.sees(None, start + seconds(3)), LeaseStep::Write);
         assert_eq!(leader.spec(Timestamp::UNIX_EPOCH).holder_identity.as_deref(), Some("a"));
         let mut first = election("c");
@@ -325,10 +338,12 @@ mod tests {
         one.wrote(taken.clone(), Instant::now());
         let renewed = one.spec(now);
         assert_ne!(renewed, taken);
-        assert_eq!((renewed.acquire_time, renewed.lease_transitions), (taken.acquire_time, taken.lease_transitions));
-        let mut last = election("a");
-        last.wrote(LeaseFields { renew_time: Some(written(Timestamp::MAX)), ..held("a") }, Instant::now());
-        assert_ne!(last.spec(Timestamp::MAX).renew_time, Some(written(Timestamp::MAX)));
+        assert_eq!((&renewed.acquire_time, renewed.lease_transitions), (&taken.acquire_time, taken.lease_transitions));
+        one.wrote(renewed.clone(), Instant::now());
+        let again = one.spec(now - SignedDuration::from_hours(1));
+        assert!(again.renew_time > renewed.renew_time, "the clock was set back");
+        one.wrote(LeaseFields { renew_time: None, ..again.clone() }, Instant::now());
+        assert!(one.spec(now).renew_time > again.renew_time, "somebody removed the time");
     }
 
     #[test]
@@ -371,7 +386,7 @@ mod tests {
         Restarts(usize),
         /// A leader releases the Lease, and starts again.
         Releases(usize),
-        /// Somebody deletes the Lease, or writes this holder and this duration into it.
+        /// Somebody deletes the Lease, or writes this holder and this duration into it, and no time.
         Deleted,
         Edited(Option<String>, Option<i32>),
     }
@@ -405,15 +420,20 @@ mod tests {
         passed: Duration,
         all: Vec<(Election, Option<Prepared>)>,
         names: usize,
+        /// True: a Lease is also deleted while a process creates it, or before a process ever saw it.
+        is_careless: bool,
+        /// The time of the last deletion.
+        deleted: Option<Duration>,
     }
 
     /// A write that is under way: its spec, the version that it expects, and the time before it.
     type Prepared = (LeaseFields, Option<u64>, Instant);
 
     impl Played {
-        fn new() -> Self {
+        fn new(is_careless: bool) -> Self {
             let all = ["0", "1", "2"].map(|name| (election(name), None)).to_vec();
-            Self { lease: None, version: 0, start: Instant::now(), passed: Duration::ZERO, all, names: 3 }
+            let (passed, deleted) = (Duration::ZERO, None);
+            Self { lease: None, version: 0, start: Instant::now(), passed, all, names: 3, is_careless, deleted }
         }
 
         /// The time of a process. The clock of each is an hour away from that of the next.
@@ -421,9 +441,11 @@ mod tests {
             self.start + self.passed + seconds(3_600) * u32::try_from(nth).unwrap()
         }
 
+        /// A Lease that is created gets a uid.
         fn put(&mut self, spec: Option<LeaseFields>) {
             self.version += 1;
-            self.lease = spec;
+            let uid = self.lease.take().map_or_else(|| Some(self.version.to_string()), |lease| lease.uid);
+            self.lease = spec.map(|spec| LeaseFields { uid, ..spec });
         }
 
         fn happens(&mut self, happening: Happening) {
@@ -445,9 +467,9 @@ mod tests {
                         return;
                     }
                     assert_ne!(self.lease.as_ref(), Some(&spec), "a renewal that changes nothing is none");
-                    self.put(Some(spec.clone()));
-                    if is_heard {
-                        self.all[nth].0.wrote(spec, sent);
+                    self.put(Some(spec));
+                    if let Some(lease) = self.lease.clone().filter(|_| is_heard) {
+                        self.all[nth].0.wrote(lease, sent);
                     }
                 }
                 Happening::Restarts(nth) => self.restarts(nth),
@@ -457,6 +479,10 @@ mod tests {
                     if let Some(lease) = self.lease.clone().filter(|lease| lease.holder_identity == Some(me)) {
                         self.put(Some(Election::released(&lease, Timestamp::UNIX_EPOCH)));
                     }
+                }
+                Happening::Deleted if self.is_careless => {
+                    self.deleted = Some(self.passed);
+                    self.put(None);
                 }
                 // A Lease leaves no version behind. So a process that never saw it takes the cluster for a new one.
                 Happening::Deleted if self.all.iter().any(|(election, _)| !election.has_met()) => {}
@@ -469,14 +495,14 @@ mod tests {
                 Happening::Edited(..) if self.lease.is_none() => {}
                 Happening::Edited(holder_identity, lease_duration_seconds) => {
                     let lease = self.lease.clone().unwrap_or_default();
-                    self.put(Some(LeaseFields { holder_identity, lease_duration_seconds, ..lease }));
+                    self.put(Some(LeaseFields { holder_identity, lease_duration_seconds, renew_time: None, ..lease }));
                 }
             }
         }
 
         fn restarts(&mut self, nth: usize) {
             // Nobody starts while there is no Lease, as above.
-            if self.lease.is_some() || self.version == 0 {
+            if self.lease.is_some() || self.version == 0 || self.is_careless {
                 self.all[nth] = (election(&self.names.to_string()), None);
                 self.names += 1;
             } else {
@@ -496,10 +522,23 @@ mod tests {
     proptest! {
         #[test]
         fn two_never_lead_at_once_however_they_are_delayed_killed_and_edited(all in vec(happening(), 1..400)) {
-            let mut played = Played::new();
+            let mut played = Played::new(false);
             for happening in all {
                 played.happens(happening);
                 prop_assert!(played.leaders() <= 1);
+            }
+        }
+
+        #[test]
+        fn two_lead_at_most_until_a_deadline_after_a_lease_is_deleted_while_it_is_created(
+            all in vec(happening(), 1..400),
+        ) {
+            let mut played = Played::new(true);
+            for happening in all {
+                played.happens(happening);
+                let renew = LeasePeriods::default().renew;
+                let is_over = played.deleted.is_none_or(|deleted| played.passed >= deleted + renew);
+                prop_assert!(!is_over || played.leaders() <= 1);
             }
         }
 

@@ -62,6 +62,14 @@ struct LooseLease {
     spec: Option<LeaseFields>,
 }
 
+impl LooseLease {
+    fn fields(&self) -> LeaseFields {
+        let mut fields = self.spec.clone().unwrap_or_default();
+        fields.uid.clone_from(&self.metadata.uid);
+        fields
+    }
+}
+
 /// Takes, renews and releases the Lease of this process.
 pub struct Elector {
     api: Api<LooseLease>,
@@ -197,7 +205,7 @@ impl Elector {
 
     /// Acts on this Lease.
     async fn take_turn(&mut self, lease: Option<LooseLease>) -> Result<LeaseStep, Why> {
-        let spec = lease.as_ref().map(|lease| lease.spec.clone().unwrap_or_default());
+        let spec = lease.as_ref().map(LooseLease::fields);
         let now = Instant::now();
         let mut turn = self.election.sees(spec.as_ref(), now);
         if turn == LeaseStep::Write && self.election.until().is_none() && !(self.able)() {
@@ -217,8 +225,9 @@ impl Elector {
         let is_new = self.election.until().is_none();
         let before = self.election.other().map(str::to_owned);
         let (unchanged, sent) = (self.election.unchanged(Instant::now()), Instant::now());
-        let written = self.put(lease, self.election.spec(self.clock.precise())).await?;
-        self.election.wrote(written.spec.clone().unwrap_or_default(), sent);
+        let spec = self.election.spec(self.clock.precise());
+        let written = self.put(lease, spec).await?;
+        self.election.wrote(written.fields(), sent);
         self.lead.leads(self.election.until());
         if is_new {
             let before = before.unwrap_or_else(|| "nobody".to_owned());
@@ -286,7 +295,7 @@ impl Elector {
     /// True if the Lease was this process's, and is nobody's now.
     async fn try_release(&self) -> Result<bool, Why> {
         let Some(lease) = self.timely(self.api.get_opt(&self.order.name)).await? else { return Ok(false) };
-        let spec = lease.spec.clone().unwrap_or_default();
+        let spec = lease.fields();
         if spec.holder_identity.as_ref() != Some(&self.me) {
             return Ok(false);
         }

@@ -14,7 +14,7 @@
 //!
 //! # Caveats
 //! A Lease that is deleted leaves no version behind. If somebody deletes it while a process creates it, or again and
-//! again, two processes can lead for a moment.
+//! again, two processes can lead. That ends a renew deadline after the last deletion at the latest.
 //!
 //! The monotonic clock of Linux does not run while a machine sleeps. A process that wakes up with its machine sees the
 //! loss at its next renewal.

@@ -50,7 +50,7 @@ pub struct LineQueue {
     pressing: Notify,
     /// Wakes all that wait for room.
     room: Notify,
-    /// Cancelled while the queue is locked, so that no line enters afterwards.
+    /// Wakes all when the queue is closed.
     closed: CancellationToken,
 }
 
@@ -61,6 +61,8 @@ struct WaitingLines {
     count: u64,
     /// The number of lines that the writer has taken and not written yet.
     taken: u64,
+    /// True once no further line may enter.
+    is_closed: bool,
 }
 
 impl Default for LineQueue {
@@ -91,7 +93,7 @@ impl LineQueue {
         let mut queue = self.queue();
         let (before, enough) = (queue.bytes.len(), ENOUGH.min(self.most / 2));
         let after = before + line.len();
-        if self.closed.is_cancelled() || after > most {
+        if queue.is_closed || after > most {
             return false;
         }
         queue.bytes.extend_from_slice(line);
@@ -209,7 +211,7 @@ pub struct Closing(Arc<LineQueue>);
 
 impl Drop for Closing {
     fn drop(&mut self) {
-        let _queue = self.0.queue();
+        self.0.queue().is_closed = true;
         self.0.closed.cancel();
     }
 }

@@ -53,8 +53,8 @@ const UNREAD_POLICIES: &str = "AccessPolicies that cannot be read and may deny a
 const REFUSED: &str = "Connections that the server itself closed, by reason: no place was free (`Crowded`), TLS failed (`Handshake`), or \
      a head of HTTP/1.1 was refused (`Unreadable`)";
 const WAITING: &str = "Requests that wait: for news of a token that may be new (`news`), for their body (`body`), or for the review of \
-     their caller (`review`). At most 256 wait for each, and for the bodies of each protocol. 64 may wait for news of one Instance, 64 \
-     for the bodies of one address, and 16 for the reviews of one address";
+     their caller (`review`). At most 256 wait for each, and for the bodies of each protocol. 64 may wait for news of one Instance, and \
+     16 for the reviews of one address";
 
 const LATE_WRITES: &str = "Writes of an operator that did not lead any more. It held them back (`deadline`), the API server refused them \
      as outdated (`precondition`), or they succeeded (`nothing`). Usual: 0";

@@ -5,8 +5,10 @@ use std::{collections::BTreeMap, num::NonZeroI64, sync::Arc};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
+use smallvec::SmallVec;
+use smol_str::SmolStr;
 
-use super::{Entries, EntryChange, Index, Indexed, Key, Pools, Versioned};
+use super::{EndedObjects, Entries, EntryChange, Index, Indexed, Key, Pools};
 use crate::{
     access::{self, Claims, Homes, Rules, Uid},
     crd::{
@@ -40,8 +42,10 @@ pub struct TokenEntry {
     stamped_at: Option<Micros>,
     /// True if the operator found that the owner is an account that does not exist.
     pub owner_gone: bool,
-    /// Its generations.
-    pub generations: Box<[Generation]>,
+    /// The time at which the token was made.
+    pub created_at: Seconds,
+    /// Its generations. Most tokens serve one and have one before it, which lie here with the rest of the entry.
+    pub generations: SmallVec<[Generation; 2]>,
 }
 
 impl TokenEntry {
@@ -74,6 +78,24 @@ impl TokenEntry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Micros(NonZeroI64);
 
+/// The time at which an object was made, in seconds since 1970. An object that names none counts as the newest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seconds(u32);
+
+impl Seconds {
+    /// The clocks of several API servers can differ by this much.
+    const SKEW: u32 = 5;
+
+    pub(super) fn of(created: Option<&Time>) -> Self {
+        Self(created.and_then(|at| u32::try_from(at.0.as_second()).ok()).unwrap_or(u32::MAX))
+    }
+
+    /// True if an object was surely made before another one.
+    pub(super) fn is_before(self, other: Self) -> bool {
+        self.0 < other.0.saturating_sub(Self::SKEW)
+    }
+}
+
 /// A generation of a token, taken from its record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Generation {
@@ -97,14 +119,14 @@ pub struct Opened {
     /// Its name.
     pub key: Key,
     /// The uid of that Instance. `None`: any Instance with this name.
-    pub uid: Option<Arc<str>>,
+    pub uid: Option<SmolStr>,
 }
 
 /// The account that a token acts as. It is in the namespace of the token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acting {
     /// Its name.
-    pub name: Arc<str>,
+    pub name: SmolStr,
     /// The uid of that account.
     pub uid: Uid,
 }
@@ -128,7 +150,7 @@ pub struct InstanceEntry {
     /// Its uid. `None`: not known.
     pub uid: Option<String>,
     /// The organization of the Instance. Default: the name of the Instance.
-    pub organization: String,
+    pub organization: SmolStr,
     /// The rules of the Instance. If the Instance has faults, it lets nobody in.
     pub rules: Result<Rules, Vec<Fault>>,
     /// The places for credentials.
@@ -141,6 +163,8 @@ pub struct InstanceEntry {
     pub disabled: bool,
     /// True if the Instance is being deleted.
     pub deleting: bool,
+    /// The time at which the Instance was made.
+    pub created_at: Seconds,
 }
 
 impl Indexed for ApiToken {
@@ -150,8 +174,12 @@ impl Indexed for ApiToken {
 
     fn entry(self, key: &Key, pools: &Pools) -> TokenEntry {
         let (instances, claims) = (opened(&self, pools), Claims::of_token(&self));
+        let created_at = Seconds::of(self.metadata.creation_timestamp.as_ref());
         let status = self.status.unwrap_or_default();
         let (owner, used) = (status.owner.as_ref(), status.used());
+        let mut generations: SmallVec<_> =
+            status.records.iter().filter_map(|record| Generation::of(record, &used)).collect();
+        generations.shrink_to_fit();
         TokenEntry {
             uid: self.metadata.uid.unwrap_or_default().as_str().into(),
             instances: pools.opened.share(instances),
@@ -162,7 +190,8 @@ impl Indexed for ApiToken {
             deleting: self.metadata.deletion_timestamp.is_some(),
             stamped_at: owner.and_then(|seen| seen.stamped_at.as_ref()).map(|at| Micros::of(at.0)),
             owner_gone: owner.is_some_and(|seen| seen.gone),
-            generations: status.records.iter().filter_map(|record| Generation::of(record, &used)).collect(),
+            created_at,
+            generations,
         }
     }
 
@@ -170,26 +199,12 @@ impl Indexed for ApiToken {
         &mut index.tokens
     }
 
-    fn expect(index: &mut Index, listed: &[Arc<Versioned<TokenEntry>>]) {
-        index.ids.reserve(listed.iter().map(|held| held.entry.generations.len()).sum());
+    fn changed(index: &mut Index, change: &EntryChange<TokenEntry>) {
+        index.ids.follow(change, &index.accounts);
     }
 
-    fn changed(index: &mut Index, EntryChange { old, new }: &EntryChange<TokenEntry>) {
-        let Some(Versioned { key, .. }) = new.as_deref().or(old.as_deref()) else { return };
-        let ids = |held: &Option<Arc<Versioned<TokenEntry>>>| {
-            held.iter().flat_map(|held| &held.entry.generations).map(|known| known.id).collect::<Vec<_>>()
-        };
-        let (old, added) = (ids(old), ids(new));
-        for (ids, new) in [(&old, &None), (&added, new)] {
-            ids.iter().for_each(|id| _ = index.ids.put(id, |held| held.key == *key, new.clone()));
-        }
-        for id in old.into_iter().chain(added) {
-            let is_ambiguous = index.by_id(id).nth(1).is_some();
-            match is_ambiguous {
-                true => _ = index.ambiguous.insert(id),
-                false => _ = index.ambiguous.remove(&id),
-            }
-        }
+    fn listed(index: &mut Index, changes: &[EntryChange<TokenEntry>]) {
+        index.ids.follow_list(changes, &index.accounts);
     }
 }
 
@@ -234,7 +249,7 @@ impl Micros {
 /// The account that a token is bound to. Most accounts have the name of their token, and share its text.
 fn acting(token: &Key, status: &ApiTokenStatus, pools: &Pools) -> Option<Acting> {
     let bound = status.account.as_ref()?;
-    let name = if *bound.name == *token.name { token.name.clone() } else { pools.text(&*bound.name) };
+    let name = if *bound.name == *token.name { token.name.clone() } else { pools.text(&bound.name) };
     Some(Acting { name, uid: bound.uid.as_str().into() })
 }
 
@@ -248,7 +263,7 @@ fn opened(token: &ApiToken, pools: &Pools) -> Vec<Opened> {
         let key = key(wanted);
         let Some(accepted) = accepted else { return Some(Opened { key, uid: None }) };
         let is_it = |audience: &&AcceptedAudience| *audience.name == *key.name && *audience.namespace == *key.namespace;
-        let uid = pools.text(&*accepted.iter().find(is_it)?.uid);
+        let uid = pools.text(&accepted.iter().find(is_it)?.uid);
         Some(Opened { key, uid: Some(uid) })
     });
     [Opened { key: key(&token.spec.instance_ref), uid: None }].into_iter().chain(further).collect()
@@ -274,6 +289,14 @@ impl Indexed for Account {
     fn entries(index: &mut Index) -> &mut Entries<AccountEntry> {
         &mut index.accounts
     }
+
+    fn changed(index: &mut Index, change: &EntryChange<AccountEntry>) {
+        index.ids.follow_account(change, &index.tokens, &index.accounts);
+    }
+
+    fn listed(index: &mut Index, changes: &[EntryChange<AccountEntry>]) {
+        index.ids.follow_accounts(changes, &index.tokens, &index.accounts);
+    }
 }
 
 impl Indexed for Instance {
@@ -281,13 +304,14 @@ impl Indexed for Instance {
 
     fn entry(self, _: &Key, _: &Pools) -> InstanceEntry {
         InstanceEntry {
-            organization: self.organization().to_owned(),
+            organization: self.organization().into(),
             rules: Rules::of(&self),
             places: Places::of(self.spec.api.as_ref().map_or(&[], |api| &api.credentials)),
             limit: access::limit(&self.spec),
             homes: Homes::of(&self),
             disabled: self.is_disabled(),
             deleting: self.metadata.deletion_timestamp.is_some(),
+            created_at: Seconds::of(self.metadata.creation_timestamp.as_ref()),
             uid: self.metadata.uid,
         }
     }
@@ -303,22 +327,56 @@ impl Indexed for Instance {
     }
 }
 
-impl Indexed for NamespaceMeta {
-    /// The labels of the namespace.
-    type Entry = BTreeMap<String, String>;
+/// The entry of a namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamespaceEntry {
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// True if the namespace is being deleted.
+    pub deleting: bool,
+    /// The time at which the namespace was made.
+    pub created_at: Seconds,
+}
 
-    fn entry(self, _: &Key, _: &Pools) -> BTreeMap<String, String> {
-        self.metadata.labels.unwrap_or_default()
+impl Indexed for NamespaceMeta {
+    type Entry = NamespaceEntry;
+
+    fn entry(self, _: &Key, _: &Pools) -> NamespaceEntry {
+        NamespaceEntry {
+            deleting: self.metadata.deletion_timestamp.is_some(),
+            created_at: Seconds::of(self.metadata.creation_timestamp.as_ref()),
+            labels: self.metadata.labels.unwrap_or_default(),
+        }
     }
 
-    fn entries(index: &mut Index) -> &mut Entries<BTreeMap<String, String>> {
+    fn entries(index: &mut Index) -> &mut Entries<NamespaceEntry> {
         &mut index.namespaces
+    }
+
+    /// A Role goes with its namespace, so the deletions of objects there may not be heard. Objects of a namespace that
+    /// is going or gone have ended. Those that are older than a namespace of that name belong to an earlier one.
+    fn changed(index: &mut Index, change: &EntryChange<NamespaceEntry>) {
+        let Some(Key { name, .. }) = change.key() else { return };
+        let was = change.old.as_ref().map(|held| held.entry.created_at);
+        let ended = match &change.new {
+            Some(held) if held.entry.deleting => Some(EndedObjects::All),
+            Some(held) => {
+                let created = held.entry.created_at;
+                let is_another = was.is_some_and(|was| was != created) || index.ended.contains_key(name);
+                is_another.then_some(EndedObjects::Before(created))
+            }
+            None => index.knows_any_in(name).then_some(EndedObjects::All),
+        };
+        match ended {
+            Some(ended) => _ = index.ended.insert(name.clone(), ended),
+            None => _ = index.ended.remove(name),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Versioned, *};
 
     #[test]
     fn an_entry_is_small() {
@@ -328,7 +386,7 @@ mod tests {
             size_of::<Versioned<AccountEntry>>(),
             size_of::<Acting>(),
         ];
-        assert!(sizes.iter().zip([168, 96, 80, 40]).all(|(size, most)| *size <= most), "{sizes:?}");
+        assert!(sizes.iter().zip([368, 96, 96, 48]).all(|(size, most)| *size <= most), "{sizes:?}");
     }
 
     #[test]

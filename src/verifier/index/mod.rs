@@ -1,8 +1,8 @@
 //! Everything that a verdict depends on, in memory. The module is synchronous and has no API client.
 //!
 //! ```text
-//! object ─▶ Pools::reduce ─▶ Entries: entries by name ─▶ tokens by id, policies by Instance and member
-//!           repeated values  old news changes nothing
+//! object ─▶ Pools::reduce ─▶ Entries: entries by name ─▶ tokens by id, with their accounts
+//!           repeated values  old news changes nothing   policies by Instance and member
 //!           are shared
 //! ```
 //!
@@ -10,16 +10,21 @@
 //! earlier clone see none of it.
 
 mod entries;
+mod ids;
 mod policies;
 mod pool;
 mod table;
 mod versions;
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
+use foldhash::quality::RandomState;
+use imbl::{GenericHashMap, shared_ptr::DefaultSharedPtr};
 use kube::Resource;
+use smol_str::SmolStr;
 
-pub use entries::{AccountEntry, Acting, Generation, InstanceEntry, Opened, TokenEntry};
+pub use entries::{AccountEntry, Acting, Generation, InstanceEntry, NamespaceEntry, Opened, Seconds, TokenEntry};
+pub use ids::BoundToken;
 pub use policies::PolicyEntry;
 pub use versions::{Entries, EntryChange, Versioned};
 
@@ -29,21 +34,21 @@ use crate::{
     outside::watch::{Listed, NamespaceMeta, version},
     token::Id,
 };
+use ids::Ids;
 use pool::Pool;
-use table::Table;
 
-/// The name of an object. Clones share the text.
+/// The name of an object. Short texts lie in it, so a look at one reads no further memory. Clones share longer ones.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     /// Its namespace. Empty if the kind has no namespace.
-    pub namespace: Arc<str>,
+    pub namespace: SmolStr,
     /// Its name.
-    pub name: Arc<str>,
+    pub name: SmolStr,
 }
 
 impl Key {
     /// The key of the object with this namespace and name.
-    pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
+    pub fn new(namespace: impl Into<SmolStr>, name: impl Into<SmolStr>) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
     }
 
@@ -76,8 +81,9 @@ impl Pools {
         Key { namespace: self.text(namespace), name: self.text(name) }
     }
 
-    fn text<'a>(&self, text: impl Into<Cow<'a, str>>) -> Arc<str> {
-        self.texts.share(&*text.into())
+    fn text(&self, text: &str) -> SmolStr {
+        let text = SmolStr::new(text);
+        if text.is_heap_allocated() { self.texts.share(Arc::from(text)).into() } else { text }
     }
 }
 
@@ -94,23 +100,40 @@ impl<K: Indexed> Reduced<K> {
     }
 }
 
+/// The objects of a namespace that have ended with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EndedObjects {
+    /// All: the namespace is being deleted or is gone.
+    All,
+    /// Those that were made before the namespace, which is another one now.
+    Before(Seconds),
+}
+
+impl EndedObjects {
+    fn has(self, created_at: Seconds) -> bool {
+        match self {
+            Self::All => true,
+            Self::Before(namespace) => created_at.is_before(namespace),
+        }
+    }
+}
+
 /// Everything a verdict depends on.
 #[derive(Clone, Default)]
 pub struct Index {
     pools: Arc<Pools>,
     tokens: Entries<TokenEntry>,
-    /// The tokens that have a record of an id.
-    ids: Table<Arc<Versioned<TokenEntry>>>,
-    /// The ids that records of several tokens have.
-    ambiguous: imbl::OrdSet<Id>,
+    ids: Ids,
     accounts: Entries<AccountEntry>,
     instances: Entries<InstanceEntry>,
     policies: Entries<PolicyEntry>,
     /// The policies of each Instance.
-    policies_of: imbl::HashMap<Key, Policies>,
+    policies_of: GenericHashMap<Key, Policies, RandomState, DefaultSharedPtr>,
     /// The policies of which nothing is known, because they were never readable.
     unread_policies: imbl::OrdSet<Key>,
-    namespaces: Entries<BTreeMap<String, String>>,
+    namespaces: Entries<NamespaceEntry>,
+    /// The namespaces whose objects have ended, all or some. A name stays here while another namespace has it.
+    ended: imbl::OrdMap<SmolStr, EndedObjects>,
 }
 
 impl Index {
@@ -120,18 +143,23 @@ impl Index {
     }
 
     /// The tokens that have a record of this id. Several tokens share an id only if somebody wrote a status by hand.
-    pub fn by_id(&self, id: Id) -> impl Iterator<Item = &Versioned<TokenEntry>> {
-        self.ids.like(id).map(|held| &**held).filter(move |held| held.entry.has(id))
+    pub fn by_id(&self, id: Id) -> impl Iterator<Item = &BoundToken> {
+        self.ids.like(id)
     }
 
     /// The ids that records of several tokens have.
     pub(crate) fn ambiguous(&self) -> &imbl::OrdSet<Id> {
-        &self.ambiguous
+        self.ids.ambiguous()
     }
 
     /// An account.
     pub fn account(&self, namespace: &str, name: &str) -> Option<&AccountEntry> {
         self.accounts.get(namespace, name).map(|held| &held.entry)
+    }
+
+    /// The account whose name the token is bound to. It may have another uid.
+    pub fn account_of(&self, token: &Versioned<TokenEntry>) -> Option<&AccountEntry> {
+        ids::bound(token, &self.accounts).map(|held| &held.entry)
     }
 
     /// An Instance.
@@ -158,10 +186,11 @@ impl Index {
         self.unread_policies.range(first..).next().filter(|policy| *policy.namespace == *namespace)
     }
 
-    /// An arbitrary token. `None` if there is no token. The order of the entries differs between processes, so several
-    /// verifiers name different tokens.
-    pub fn any_token(&self) -> Option<&Key> {
-        self.tokens.iter().next().map(|held| &held.key)
+    /// An arbitrary token of a namespace, or of any. `None` if there is no token. The order of the entries differs
+    /// between processes, so several verifiers name different tokens.
+    pub fn any_token(&self, namespace: Option<&str>) -> Option<&Key> {
+        let mut keys = self.tokens.iter().map(|held| &held.key);
+        keys.find(|key| namespace.is_none_or(|namespace| key.namespace == namespace))
     }
 
     /// A token.
@@ -186,7 +215,19 @@ impl Index {
 
     /// The labels of a namespace.
     pub fn labels(&self, namespace: &str) -> Option<&BTreeMap<String, String>> {
-        self.namespaces.get("", namespace).map(|held| &held.entry)
+        self.namespaces.get("", namespace).map(|held| &held.entry.labels)
+    }
+
+    /// True if an object that was made then has ended with its namespace. A namespace of which nothing is known yet has
+    /// not ended.
+    pub fn has_ended_in(&self, namespace: &str, created_at: Seconds) -> bool {
+        !self.ended.is_empty() && self.ended.get(namespace).is_some_and(|ended| ended.has(created_at))
+    }
+
+    /// True if a token or an Instance of this namespace is known.
+    fn knows_any_in(&self, namespace: &str) -> bool {
+        let has_instance = || self.instances.iter().any(|held| held.key.namespace == namespace);
+        has_instance() || self.any_token(Some(namespace)).is_some()
     }
 }
 
@@ -211,12 +252,13 @@ pub trait Indexed: Resource<DynamicType = ()> + Sized {
     /// The entries of the kind.
     fn entries(index: &mut Index) -> &mut Entries<Self::Entry>;
 
-    /// Makes room in the rest of the index for the objects of a list at once. So its tables do not grow step by step,
-    /// and leave no small gaps in the memory.
-    fn expect(_: &mut Index, _: &[Arc<Versioned<Self::Entry>>]) {}
-
     /// Updates the rest of the index after a change of an entry.
     fn changed(_: &mut Index, _: &EntryChange<Self::Entry>) {}
+
+    /// Updates the rest of the index after the changes by a list.
+    fn listed(index: &mut Index, changes: &[EntryChange<Self::Entry>]) {
+        changes.iter().for_each(|change| Self::changed(index, change));
+    }
 }
 
 impl Index {
@@ -260,9 +302,9 @@ impl Index {
     pub fn relist<K: Indexed>(&mut self, objects: Vec<Reduced<K>>, doubted: &Doubted, list: Listed) -> bool {
         let unread: Vec<_> = doubted.iter().filter_map(|(key, version)| self.unread::<K>(key, *version)).collect();
         let objects: Vec<_> = objects.into_iter().chain(unread).map(|Reduced(held)| held).collect();
-        K::expect(self, &objects);
         let changes = K::entries(self).relist(objects, list);
-        changes.into_iter().fold(false, |changed, change| self.follow::<K>(Some(change)) | changed)
+        K::listed(self, &changes);
+        changes.iter().any(EntryChange::is_news)
     }
 
     /// The entry of an object that exists at this version and cannot be read. `None`: it is to be forgotten.
@@ -282,6 +324,7 @@ impl Index {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use serde_json::json;
 
     /// An id that begins with this word.
@@ -304,7 +347,7 @@ mod tests {
     }
 
     fn names<'a>(index: &'a Index, id: &str) -> Vec<&'a str> {
-        let mut names: Vec<_> = index.by_id(Id::of(&of(id)).unwrap()).map(|held| &*held.key.name).collect();
+        let mut names: Vec<_> = index.by_id(Id::of(&of(id)).unwrap()).map(|held| &*held.token.key.name).collect();
         names.sort_unstable();
         names
     }
@@ -321,17 +364,18 @@ mod tests {
         assert!(index.apply(token("x", &["two"])));
         assert!(names(&index, "one").is_empty());
         assert!(index.forget::<ApiToken>(Key::of(&token("x", &[])), 0));
-        assert!(names(&index, "two").is_empty() && index.ids.len() == 0);
+        assert!(names(&index, "two").is_empty() && index.ids.is_empty());
     }
 
     #[test]
     fn any_token_is_one_that_is_known() {
         let mut index = Index::default();
-        assert_eq!(index.any_token(), None);
+        assert_eq!(index.any_token(None), None);
         let keys = ["x", "y", "z"].map(|name| Key::of(&token(name, &[])));
         ["x", "y", "z"].into_iter().for_each(|name| _ = index.apply(token(name, &[])));
+        assert_eq!(index.any_token(Some("b")), None);
         let mut named = Vec::new();
-        while let Some(key) = index.any_token().cloned() {
+        while let Some(key) = index.any_token(Some("a")).or(index.any_token(None)).cloned() {
             assert!(index.forget::<ApiToken>(key.clone(), 0));
             named.push(key);
         }
@@ -408,6 +452,40 @@ mod tests {
     }
 
     #[test]
+    fn objects_end_with_their_namespace_and_belong_to_no_later_one_of_its_name() {
+        let made = |second: u32| format!("2026-01-01T00:00:{second:02}Z");
+        let namespace = |second: u32, rest: serde_json::Value| -> NamespaceMeta {
+            let metadata = json!({"name": "a", "creationTimestamp": made(second)});
+            let mut object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata});
+            object["metadata"].as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+            serde_json::from_value(object).unwrap()
+        };
+        let [living, going] = [json!({}), json!({"deletionTimestamp": made(9)})];
+        let mut index = Index::default();
+        let gone = |index: &mut Index| assert!(index.forget::<NamespaceMeta>(Key::new("", "a"), 0));
+        let at = |second| Seconds::of(Some(&Time(made(second).parse().unwrap())));
+        let have_ended = |index: &Index| [10, 20, 30].map(|second| index.has_ended_in("a", at(second)));
+        index.apply(token("x", &["one"]));
+        assert_eq!(have_ended(&index), [false; 3], "nothing is known of it yet");
+        for (rest, ended) in [(&living, false), (&going, true), (&living, false), (&going, true)] {
+            assert!(index.apply(namespace(5, rest.clone())), "it is news");
+            assert_eq!(have_ended(&index), [ended; 3]);
+        }
+        gone(&mut index);
+        assert_eq!(have_ended(&index), [true; 3]);
+        index.apply(namespace(27, living.clone()));
+        assert_eq!(have_ended(&index), [true, true, false], "it is another one");
+        index.apply(namespace(27, json!({"labels": {"a": "b"}})));
+        assert_eq!(have_ended(&index), [true, true, false]);
+        index.apply(namespace(50, living));
+        assert_eq!(have_ended(&index), [true; 3], "its end was not heard");
+        index.apply(namespace(50, going));
+        index.forget::<ApiToken>(Key::of(&token("x", &[])), 0);
+        gone(&mut index);
+        assert!(index.ended.is_empty() && have_ended(&index) == [false; 3]);
+    }
+
+    #[test]
     fn two_tokens_of_one_id_are_both_found_and_their_id_is_ambiguous_as_long() {
         let mut index = Index::default();
         let ambiguous = |index: &Index| index.ambiguous().iter().map(|id| id.to_string()).collect::<Vec<_>>();
@@ -426,9 +504,14 @@ mod tests {
     #[test]
     fn what_tokens_have_in_common_is_there_once() {
         let mut index = Index::default();
-        ["x", "y"].into_iter().for_each(|name| _ = index.apply(token(name, &[name])));
-        let [x, y] = ["x", "y"].map(|name| index.token(&Key::new("a", name)).unwrap());
-        assert!(Arc::ptr_eq(&x.key.namespace, &y.key.namespace));
+        let long = "a".repeat(63);
+        for name in ["x", "y"] {
+            let mut token = token(name, &[name]);
+            token.metadata.namespace = Some(long.clone());
+            index.apply(token);
+        }
+        let [x, y] = ["x", "y"].map(|name| index.token(&Key::new(&*long, name)).unwrap());
+        assert!(x.key.namespace.is_heap_allocated() && std::ptr::eq(&*x.key.namespace, &*y.key.namespace));
         assert!(Arc::ptr_eq(&x.entry.claims, &y.entry.claims) && Arc::ptr_eq(&x.entry.instances, &y.entry.instances));
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kube::Resource;
 
-use super::{Entries, EntryChange, Index, Indexed, Key, Pools, Versioned};
+use super::{Entries, EntryChange, Index, Indexed, Key, Pools};
 use crate::{access::Policy, crd::AccessPolicy};
 
 /// The entry of a policy.
@@ -39,8 +39,8 @@ impl Indexed for AccessPolicy {
         &mut index.policies
     }
 
-    fn changed(index: &mut Index, EntryChange { old, new }: &EntryChange<PolicyEntry>) {
-        let Some(Versioned { key, .. }) = new.as_deref().or(old.as_deref()) else { return };
+    fn changed(index: &mut Index, change: &EntryChange<PolicyEntry>) {
+        let (Some(key), EntryChange { old, new }) = (change.key(), change) else { return };
         match old.as_ref().map(|held| &held.entry) {
             Some(PolicyEntry::Known { instance, policy }) => {
                 let policies = index.policies_of.entry(instance.clone()).or_default();

@@ -53,6 +53,13 @@ pub struct EntryChange<E> {
     pub(super) new: Option<Arc<Versioned<E>>>,
 }
 
+impl<E> EntryChange<E> {
+    /// The name of the object. `None`: there is no change.
+    pub(super) fn key(&self) -> Option<&Key> {
+        self.new.as_ref().or(self.old.as_ref()).map(|held| &held.key)
+    }
+}
+
 impl<E: PartialEq> EntryChange<E> {
     /// True if a verdict can depend on the change.
     pub(crate) fn is_news(&self) -> bool {
@@ -63,11 +70,14 @@ impl<E: PartialEq> EntryChange<E> {
 impl<E: PartialEq> Entries<E> {
     /// The entry of the object with this namespace and name.
     pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<&Versioned<E>> {
+        self.shared(namespace, name).map(|held| &**held)
+    }
+
+    /// Like [`Entries::get`], for a caller that shares the entry.
+    pub(super) fn shared(&self, namespace: &str, name: &str) -> Option<&Arc<Versioned<E>>> {
         // A key has the same hash as the pair of its parts.
         let mut like = self.held.like((namespace, name));
-        // Most texts are shared, and then the memory of another copy is not looked at.
-        let same = |one: &str, other: &str| std::ptr::eq(one, other) || one == other;
-        like.find(|held| same(&held.key.namespace, namespace) && same(&held.key.name, name)).map(|held| &**held)
+        like.find(|held| held.key.name == name && held.key.namespace == namespace)
     }
 
     /// The number of entries.
@@ -127,10 +137,15 @@ impl<E: PartialEq> Entries<E> {
             changes.extend(listed.into_iter().filter_map(|held| self.take(held)));
             return changes;
         }
-        self.held.reserve(listed.len());
         (self.ended, self.floor, self.newest) = (imbl::HashMap::new(), version, version);
         let mut changes: Vec<_> = gone.iter().filter_map(|key| self.remove(key)).collect();
-        changes.extend(listed.into_iter().filter_map(|held| self.put(held)));
+        // An object may be in a list twice. Then the last one counts.
+        let mut met = HashSet::new();
+        let is_new = |held: &Arc<Versioned<E>>| self.find(&held.key).is_none() && met.insert(held.key.clone());
+        let (new, known): (Vec<_>, Vec<_>) = listed.into_iter().partition(is_new);
+        self.held.extend(new.iter().map(|held| (&held.key, held.clone())));
+        changes.extend(new.into_iter().map(|held| EntryChange { old: None, new: Some(held) }));
+        changes.extend(known.into_iter().filter_map(|held| self.put(held)));
         changes
     }
 
@@ -197,6 +212,14 @@ mod tests {
     fn relist(entries: &mut Entries<u64>, objects: &Objects, version: u64, anew: bool) -> usize {
         let listed = objects.iter().map(|(&name, &version)| held(name, version)).collect();
         entries.relist(listed, Listed { version, anew }).len()
+    }
+
+    #[test]
+    fn an_object_that_a_list_has_twice_is_the_last_one() {
+        let mut entries = Entries::default();
+        let listed = [held(1, 2), held(2, 2), held(1, 3)];
+        let changes = entries.relist(listed.to_vec(), Listed { version: 4, anew: false });
+        assert_eq!((changes.len(), entries.len(), objects(&entries)), (3, 2, Objects::from([(1, 3), (2, 2)])));
     }
 
     /// News of a kind. The change with the number `n` has the version `n + 2`. The history begins at the version 1.

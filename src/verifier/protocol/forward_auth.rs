@@ -60,7 +60,7 @@ pub(crate) fn for_nginx(mut answer: Response) -> Response {
 /// The answer as an HTTP response.
 pub(crate) fn told(answer: &Answer) -> Response {
     let proxied::Wording { status, headers, body } = proxied::told(answer);
-    let mut response = Response::new(Body::from(body));
+    let mut response = Response::new(if body.is_empty() { Body::empty() } else { Body::from(body) });
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     *response.headers_mut() = headers;
     response

@@ -70,7 +70,7 @@ pub(crate) fn told(instance: &Key, identity: Option<&Identity>) -> Value {
         "iat": identity.minted_at.as_second(),
     });
     if let Some(role) = &identity.role {
-        told["scope"] = json!(role);
+        told["scope"] = json!(role.as_str());
     }
     if let Some(end) = identity.ends_at {
         told["exp"] = json!(end.as_second());

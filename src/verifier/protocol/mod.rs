@@ -11,6 +11,7 @@ mod introspection;
 mod places;
 pub(crate) mod proxied;
 mod review;
+mod slow;
 mod spoken;
 mod token_review;
 mod unknown;
@@ -23,7 +24,7 @@ use super::Door;
 use crate::outside::Reviewer;
 
 pub(crate) use front::Front;
-pub(super) use places::reading as bodies;
+pub(super) use slow::reading as bodies;
 pub use spoken::Protocol;
 
 /// The routes of all protocols, and the refusal at each other path. `reviewer` reviews the callers of introspection.

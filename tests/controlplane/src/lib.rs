@@ -27,11 +27,14 @@ mod programs;
 use std::{
     fs::File,
     io::{self, Read, Write},
-    net::TcpListener,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::Command,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -350,7 +353,8 @@ impl ControlPlane {
         ] {
             write_private(&directory.path().join(name), text).map_err(failed)?;
         }
-        let [etcd_port, api_server_port] = free_ports().map_err(failed)?;
+        let port = || free_address().map(|address| address.port()).map_err(failed);
+        let (etcd_port, api_server_port) = (port()?, port()?);
         let plane = Self {
             etcd_port,
             api_server_port,
@@ -516,12 +520,20 @@ fn runtime() -> tokio::runtime::Runtime {
         .expect("the machine has file descriptors to spare")
 }
 
-/// Two ports of 127.0.0.1 that were free a moment ago.
-fn free_ports() -> io::Result<[u16; 2]> {
-    // Both listeners stay open until both ports are known, so that the ports differ.
-    let listeners = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
-    let [first, second] = listeners.each_ref().map(TcpListener::local_addr);
-    Ok([first?.port(), second?.port()])
+/// The first port that [`free_address`] tries, and the number of ports. They lie below those of outgoing connections,
+/// which begin at 32768 on Linux. A test with ten thousand connections would take a port before its server listens
+/// there.
+const PORTS: (u32, u32) = (12_000, 20_000);
+
+/// A port of 127.0.0.1 that was free a moment ago, for a server that has to be given its port. No other call in this
+/// process returns it for a long time.
+pub fn free_address() -> io::Result<SocketAddr> {
+    // Processes that run at the same time begin at different ports.
+    static NEXT: LazyLock<AtomicU32> = LazyLock::new(|| AtomicU32::new(std::process::id().wrapping_mul(97)));
+    let tried = (0..PORTS.1).map(|_| PORTS.0 + NEXT.fetch_add(1, Ordering::Relaxed) % PORTS.1);
+    let addresses = tried.filter_map(|port| Some(SocketAddr::from((Ipv4Addr::LOCALHOST, u16::try_from(port).ok()?))));
+    let free = { addresses }.find(|address| TcpListener::bind(address).is_ok());
+    free.ok_or(io::Error::from(io::ErrorKind::AddrInUse))
 }
 
 fn random_token() -> io::Result<String> {

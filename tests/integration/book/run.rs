@@ -6,7 +6,6 @@
 
 use std::{
     fs,
-    net::TcpListener,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command as Process,
@@ -14,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use controlplane::{ControlPlane, Identities, NAMESPACE, Process as Server};
+use controlplane::{ControlPlane, Identities, NAMESPACE, Process as Server, free_address};
 use serde_json::json;
 
 use super::{
@@ -122,7 +121,7 @@ impl Run {
 
     /// Runs Caddy with the Caddyfile of the page, at a free port.
     async fn serve(&mut self) {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let free = free_address().unwrap().to_string();
         let file = self.folder.join("Caddyfile");
         let text = self.here(&fs::read_to_string(&file).unwrap()).replace(PROXY, &free);
         fs::write(&file, format!("{{\n\tadmin off\n\tpersist_config off\n}}\n{text}")).unwrap();

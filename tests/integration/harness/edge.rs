@@ -3,14 +3,14 @@
 
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket},
     process::Command,
     sync::{Arc, OnceLock},
     thread,
 };
 
 use axum::body::{Body, to_bytes};
-use controlplane::{ControlPlane, Definitions, Process};
+use controlplane::{ControlPlane, Definitions, Process, free_address};
 use http::{HeaderMap, Method};
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use kube::{
@@ -134,7 +134,7 @@ impl Edge {
     pub fn start(plane: Plane) -> Self {
         // Another process may take a port before Traefik does.
         for _ in 0..5 {
-            let (http, https) = free_ports();
+            let (http, https) = (free_address().unwrap(), free_address().unwrap());
             let mut traefik = traefik(&plane.plane, http, https);
             if serves(&mut traefik, [http, https]) {
                 let objects = classes(&plane.plane, http, https);
@@ -368,12 +368,6 @@ fn certificate(plane: &ControlPlane, name: &str, host: &str) -> Value {
         "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "type": "kubernetes.io/tls",
         "stringData": {"tls.crt": certificate, "tls.key": key},
     })
-}
-
-/// Two ports that were free a moment ago.
-fn free_ports() -> (SocketAddr, SocketAddr) {
-    let [one, other] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    (one.local_addr().unwrap(), other.local_addr().unwrap())
 }
 
 /// An address of this machine that is no loopback address: the source of packets to other networks. None is sent.

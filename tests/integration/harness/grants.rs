@@ -31,6 +31,11 @@ pub fn name(object: &Value) -> &str {
     object["metadata"]["name"].as_str().unwrap()
 }
 
+/// The namespace of an object, if it has one.
+fn place(object: &Value) -> Option<String> {
+    object["metadata"]["namespace"].as_str().map(str::to_owned)
+}
+
 pub fn read<T: for<'a> Deserialize<'a>>(value: &Value) -> T {
     serde_json::from_value(value.clone()).unwrap()
 }
@@ -53,7 +58,8 @@ fn rights_of(rules: &[PolicyRule]) -> BTreeSet<Right> {
     rights
 }
 
-/// The roles in a list of objects, and their bindings to accounts. A binding applies in one namespace or in all.
+/// The roles in a list of objects, and their bindings to accounts. A binding applies in one namespace or in all. Roles
+/// of one name can be in several namespaces, with the same rules.
 pub struct Grants {
     rules: BTreeMap<String, BTreeSet<Right>>,
     bound: Vec<(String, String, Option<String>)>,
@@ -62,17 +68,24 @@ pub struct Grants {
 impl Grants {
     pub fn of(objects: &[Value]) -> Self {
         let roles = [of_kind(objects, "ClusterRole"), of_kind(objects, "Role")].concat();
-        let named = roles.iter().map(|role| (name(role).to_owned(), rights_of(&read::<Vec<_>>(&role["rules"]))));
-        let rules: BTreeMap<_, _> = named.collect();
-        assert_eq!(rules.len(), roles.len(), "a ClusterRole and a Role have the same name");
+        let mut rules = BTreeMap::new();
+        for role in &roles {
+            let rights = rights_of(&read::<Vec<_>>(&role["rules"]));
+            let known = rules.entry(name(role).to_owned()).or_insert_with(|| rights.clone());
+            assert_eq!(*known, rights, "roles of one name differ: {}", name(role));
+        }
+        for role in rules.keys() {
+            let places: Vec<_> = roles.iter().filter(|it| name(it) == role).map(|it| place(it)).collect();
+            let all: BTreeSet<_> = places.iter().collect();
+            assert!(all.len() == places.len() && (!all.contains(&None) || all.len() == 1), "{role}: {places:?}");
+        }
         let mut bound = Vec::new();
         for binding in [of_kind(objects, "ClusterRoleBinding"), of_kind(objects, "RoleBinding")].concat() {
             let role: RoleRef = read(&binding["roleRef"]);
-            let is_bound = |it: &&&Value| it["kind"] == *role.kind && name(it) == role.name;
-            let bound_role = roles.iter().find(is_bound).expect("the role of a binding");
-            let home = &bound_role["metadata"]["namespace"];
-            assert!(home.is_null() || *home == binding["metadata"]["namespace"], "a Role serves its own namespace");
-            let namespace = binding["metadata"]["namespace"].as_str().map(str::to_owned);
+            let namespace = place(binding);
+            let serves = |it: &Value| place(it).is_none() || place(it) == namespace;
+            let is_bound = |it: &&Value| it["kind"] == *role.kind && name(it) == role.name && serves(it);
+            assert!(roles.iter().any(is_bound), "no role of a binding: {}", name(binding));
             assert_eq!(namespace.is_some(), binding["kind"] == "RoleBinding");
             for subject in read::<Vec<Subject>>(&binding["subjects"]) {
                 assert_eq!((subject.kind.as_str(), subject.namespace.as_deref()), ("ServiceAccount", Some(NAMESPACE)));

@@ -29,8 +29,13 @@ impl User<'_> {
 
     /// The command with these arguments, in the namespace of the user.
     pub fn command(&self, args: &[&str]) -> Command {
+        self.command_in(self.home(), args)
+    }
+
+    /// The command with these arguments, in a namespace.
+    pub fn command_in(&self, namespace: &str, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tokenry"));
-        command.args(args).args(["--namespace", self.home(), "--as", &self.name]);
+        command.args(args).args(["--namespace", namespace, "--as", &self.name]);
         let groups = self.groups.iter().map(String::as_str).chain([EVERYBODY]);
         groups.for_each(|group| _ = command.args(["--as-group", group]));
         command.env("KUBECONFIG", self.judged.world.plane.kubeconfig()).env_remove("NO_COLOR");

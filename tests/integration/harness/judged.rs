@@ -1,7 +1,6 @@
 //! Users with ordinary permissions, in a namespace to which the admission policies apply.
 
 use k8s_openapi::api::{
-    authorization::v1::SubjectAccessReview,
     core::v1::Namespace,
     rbac::v1::{Role, RoleBinding},
 };
@@ -13,7 +12,7 @@ use kube::{
 use serde_json::{Value, json};
 use tokenry::{crd::ApiToken, outside::Extent, token::Digest};
 
-use super::{World, message, plane};
+use super::{World, message, plane, rights::asking};
 
 /// A namespace to which the admission policies apply.
 pub struct Judged {
@@ -36,7 +35,7 @@ pub struct User<'a> {
 impl Judged {
     pub async fn new(name: &str) -> Self {
         let mut world = World::within(plane(), name, json!({"admission": "judged"})).await;
-        world.scope = Extent::Namespace(world.namespace.clone());
+        world.scope = Extent::of([&world.namespace]);
         let judged = Self { world };
         judged.world.accepts("Instance", "eem", json!({})).await;
         // A policy takes effect some moments after its creation.
@@ -110,23 +109,10 @@ impl<'a> User<'a> {
         let params = PostParams::default();
         world.api::<Role>().create(&params, &serde_json::from_value(role).unwrap()).await.unwrap();
         world.api::<RoleBinding>().create(&params, &serde_json::from_value(binding).unwrap()).await.unwrap();
-        // A permission is in force some moments after the creation of the binding.
         let rule = &rules[0];
         let first = |key: &str| rule[key][0].as_str().unwrap_or_default();
-        let resource = first("resources");
-        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
-        let attributes = json!({
-            "namespace": world.namespace, "group": first("apiGroups"), "resource": resource,
-            "subresource": subresource, "verb": first("verbs"), "name": first("resourceNames"),
-        });
-        let review = json!({"metadata": {}, "spec": {"user": self.name, "resourceAttributes": attributes}});
-        let review: SubjectAccessReview = serde_json::from_value(review).unwrap();
-        let reviews: Api<SubjectAccessReview> = Api::all(world.client.clone());
-        let allowed = async || {
-            let status = reviews.create(&params, &review).await.unwrap().status.unwrap();
-            status.allowed.then_some(())
-        };
-        world.eventually("the right is in force", allowed).await;
+        let (resource, name) = ((first("resources"), first("apiGroups")), first("resourceNames"));
+        world.await_right(true, &asking(&self.name, &[]), first("verbs"), resource, name).await;
     }
 
     /// Grants a permission on a resource name in the group tokenry.dev. An object of this name need not exist.

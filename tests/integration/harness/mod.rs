@@ -11,6 +11,7 @@ pub mod judged;
 pub mod process;
 pub mod proxy;
 pub mod release;
+pub mod rights;
 pub mod run;
 pub mod secured;
 pub mod tunnel;
@@ -43,7 +44,7 @@ use serde_json::{Value, json};
 use tokenry::{crd::ApiToken, outside::Extent};
 
 /// Timeout of each wait. A working system needs much less.
-const DEADLINE: Duration = Duration::from_secs(90);
+pub const DEADLINE: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(50);
 
 /// A control plane with Tokenry's roles, core ServiceAccounts and admission policies.
@@ -144,7 +145,7 @@ impl World {
     }
 
     fn scoped(mut self) -> Self {
-        self.scope = Extent::Namespace(self.namespace.clone());
+        self.scope = Extent::of([&self.namespace]);
         self
     }
 
@@ -184,16 +185,14 @@ impl World {
             "apiVersion": "tokenry.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec,
         });
         let object = serde_json::from_value(object).unwrap();
-        let begun = Instant::now();
-        loop {
+        let created = polled(DEADLINE, || async {
             let created = self.dynamic(kind).create(&PostParams::default(), &object).await.map_err(message);
-            // The policies get to know a new definition some seconds after it is established.
-            let is_early = created.as_ref().is_err_and(|told| told.contains("There can be a delay between when"));
-            if !is_early || begun.elapsed() > DEADLINE {
-                return created;
-            }
-            tokio::time::sleep(POLL).await;
-        }
+            // A new definition is served some moments after it is established, and the policies get to know it later.
+            let early = ["404 page not found", "There can be a delay between when"];
+            let is_early = created.as_ref().is_err_and(|told| early.iter().any(|text| told.contains(text)));
+            (!is_early).then_some(created)
+        });
+        created.await.unwrap_or_else(|| panic!("{kind} was not served, or not known to the policies"))
     }
 
     /// Creates an object. Panics if the API server rejects it.
@@ -305,16 +304,8 @@ impl World {
     /// The same as [`World::eventually`] with another timeout. Some tests need a long timeout, because the API server
     /// itself tries again only after minutes.
     pub async fn patiently<T>(&self, deadline: Duration, what: &str, look: impl AsyncFn() -> Option<T>) -> T {
-        let start = Instant::now();
-        loop {
-            if let Some(seen) = look().await {
-                return seen;
-            }
-            if start.elapsed() > deadline {
-                panic!("timed out while waiting until {what}\n{}", self.dump());
-            }
-            tokio::time::sleep(POLL).await;
-        }
+        let seen = polled(deadline, || look()).await;
+        seen.unwrap_or_else(|| panic!("timed out while waiting until {what}\n{}", self.dump()))
     }
 
     /// All requests to the API server since the start of the world, by all users.
@@ -327,6 +318,23 @@ impl World {
         let kinds = "apitokens,instances,accesspolicies,serviceaccounts.tokenry.dev,secrets,services,ingresses,roles,rolebindings,events.events.k8s.io";
         let args = ["get", kinds, "--namespace", &self.namespace, "-o", "yaml"];
         self.plane.kubectl(&args).unwrap_or_else(|error| error)
+    }
+}
+
+/// Polls until `look` returns a value. `None` after the timeout.
+pub async fn polled<T, F>(deadline: Duration, mut look: impl FnMut() -> F) -> Option<T>
+where
+    F: Future<Output = Option<T>>,
+{
+    let begun = Instant::now();
+    loop {
+        if let Some(seen) = look().await {
+            return Some(seen);
+        }
+        if begun.elapsed() > deadline {
+            return None;
+        }
+        tokio::time::sleep(POLL).await;
     }
 }
 

@@ -19,7 +19,7 @@ use tokenry::{
 use tokio::{net::TcpStream, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::{World, clock::Held};
+use super::{DEADLINE, World, clock::Held, polled};
 
 /// A running operator or verifier. A drop requests its stop, and does not wait for its end.
 pub struct Running {
@@ -57,9 +57,16 @@ impl Running {
         let _ = task.await;
     }
 
-    /// Sends a GET request for `path` to the port for probes.
+    /// Sends a GET request for `path` to the port for probes. A program that has just started may not listen there yet.
     pub async fn get(&self, path: &str) -> (StatusCode, String) {
-        let answer = reqwest::get(format!("http://{}{path}", self.probes)).await.unwrap();
+        let url = format!("http://{}{path}", self.probes);
+        let answered = polled(DEADLINE, || async {
+            match reqwest::get(&url).await {
+                Err(error) if error.is_connect() => None,
+                answer => Some(answer.unwrap()),
+            }
+        });
+        let answer = answered.await.unwrap_or_else(|| panic!("nobody listens at {url}"));
         (answer.status(), answer.text().await.unwrap())
     }
 

@@ -164,7 +164,8 @@ fn each_alert_fires_in_its_condition_after_its_duration_and_is_silent_otherwise(
 
 #[test]
 fn promtool_finds_no_fault_in_the_alerts_of_any_values() {
-    for values in ["", "scopedNamespace=team-a", "fullnameOverride=issuer,namespaceOverride=issuers"] {
+    let several = "scopedNamespace=team-a,additionalScopedNamespaces={team-b}";
+    for values in ["", "scopedNamespace=team-a", several, "fullnameOverride=issuer,namespaceOverride=issuers"] {
         let told = promtool("rules", &["check", "rules", "--lint=all", "--lint-fatal"], &[("r.json", &rules(values))]);
         assert!(told.as_ref().is_ok_and(|told| told.contains("SUCCESS: 13 rules found")), "{values}: {told:?}");
     }
@@ -234,15 +235,20 @@ fn alerts_that_could_never_fire_are_left_out_and_the_notes_say_so() {
 }
 
 #[test]
-fn alerts_about_tokens_are_those_of_the_served_namespace() {
-    let scoped = alerts(&rules("scopedNamespace=team-a"));
-    let about_tokens = scoped.iter().filter(|alert| alert["expr"].as_str().unwrap().contains("tokenry_token_"));
-    let exprs: Vec<_> = about_tokens.map(|alert| alert["expr"].as_str().unwrap()).collect();
-    assert_eq!(exprs.len(), 3);
-    for expr in exprs {
-        let named = expr.split("tokenry_token_").skip(1);
-        let wanted = r#"{namespace="team-a",app_kubernetes_io_instance="tokenry"}"#;
-        let all = { named }.all(|rest| rest.split(['(', ')']).next().unwrap().ends_with(wanted));
-        assert!(all, "{expr}");
+fn alerts_about_tokens_are_those_of_the_served_namespaces() {
+    for (values, namespaces) in [
+        ("scopedNamespace=team-a", r#"namespace="team-a""#),
+        ("scopedNamespace=team-a,additionalScopedNamespaces={b,c}", r#"namespace=~"team-a|b|c""#),
+    ] {
+        let scoped = alerts(&rules(values));
+        let about_tokens = scoped.iter().filter(|alert| alert["expr"].as_str().unwrap().contains("tokenry_token_"));
+        let exprs: Vec<_> = about_tokens.map(|alert| alert["expr"].as_str().unwrap()).collect();
+        assert_eq!(exprs.len(), 3);
+        for expr in exprs {
+            let named = expr.split("tokenry_token_").skip(1);
+            let wanted = format!(r#"{{{namespaces},app_kubernetes_io_instance="tokenry"}}"#);
+            let all = { named }.all(|rest| rest.split(['(', ')']).next().unwrap().ends_with(&wanted));
+            assert!(all, "{expr}");
+        }
     }
 }

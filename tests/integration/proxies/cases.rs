@@ -77,6 +77,11 @@ fn allowed(tokens: &Tokens) -> Vec<Case> {
             orders(&tokens.admin).lines(["Connection: Upgrade", "Upgrade: TLS/1.0"]),
             Served(Admin),
         ),
+        case(
+            "an upgrade with letters of WebSocket",
+            orders(&tokens.admin).lines(["Connection: Upgrade", "Upgrade: echo"]),
+            Served(Admin),
+        ),
         case("two upgrades", orders(&tokens.admin).lines(h2c).line("Upgrade: websocket"), Served(Admin)),
         case("preflight", preflight, Nobody),
         case("overlap, old value", orders(&tokens.old), Served(Old)),

@@ -56,6 +56,7 @@ const DIFFERS: &[(&str, Sees)] = &[
     ("/orders#/login", Refused(400)),
     // Envoy itself refuses an upgrade to anything but a WebSocket.
     ("another upgrade", Refused(403)),
+    ("an upgrade with letters of WebSocket", Refused(403)),
     ("two upgrades", Refused(403)),
     // It takes off headers that name a part of the path.
     ("a part of the path named in headers", Served(Who::Admin)),

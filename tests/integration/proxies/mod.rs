@@ -43,8 +43,9 @@ use crate::harness::{
 
 /// The request of a caller that names a mode of the verifier. It gains nothing by that.
 const MODE: &str = "a mode that the caller names";
-/// Requests at the same time.
+/// Requests at the same time, and those of a burst.
 const AT_ONCE: usize = 8;
+const MANY: usize = 120;
 /// The address of a caller. A proxy itself asks from another one.
 const CALLER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
@@ -52,10 +53,21 @@ const CALLER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 async fn holds(program: &Program) {
     let mut setting = Setting::new(program.name).await;
     let proxy = Proxy::start(program, &setting).await;
+    serves_many_at_once(&proxy, &setting).await;
     holds_in_all_cases(program, &proxy, &setting).await;
     is_written_down(program, &proxy, &setting).await;
     holds_without_a_verifier(program, &proxy, &mut setting).await;
     setting.backend.all().iter().for_each(is_closed);
+}
+
+/// Sends many requests with a token at once, until all are served. The first ones may be too many for a busy machine.
+async fn serves_many_at_once(proxy: &Proxy, setting: &Setting) {
+    let token = request("GET", "/orders").bearer(&setting.tokens.admin).line(format!("{ORGANIZATION}: acme"));
+    let all_are_served = async || {
+        let answers = join_all((0..MANY).map(|_| token.send(proxy.address))).await;
+        answers.iter().all(|answer| answer.as_ref().is_some_and(|answer| answer.status == 200)).then_some(())
+    };
+    setting.world.eventually("many requests at once are served", all_are_served).await;
 }
 
 /// Tries each case with a proxy.

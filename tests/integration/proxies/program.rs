@@ -2,8 +2,7 @@
 
 use std::{fs, net::SocketAddr, path::Path, process::Command, time::Duration};
 
-use controlplane::Process;
-use tokio::net::TcpListener;
+use controlplane::{Process, free_address};
 
 use super::{caller::request, setting::Setting};
 use crate::harness::root;
@@ -103,7 +102,7 @@ impl Proxy {
     pub async fn start_with(program: &Program, setting: &Setting, verifiers: &[SocketAddr]) -> Self {
         // Another process may take the port before the proxy does.
         for _ in 0..5 {
-            let site = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+            let site = free_address().unwrap();
             let (verifiers, api) = (verifiers.to_vec(), setting.backend.address);
             let ca = setting.verifier.ca.display().to_string();
             let places = Places { site, verifiers, ca, api, instance: setting.instance() };

@@ -26,6 +26,7 @@ pub const TRAEFIK: Program = Program {
         ("X.HTTP-Method of a viewer", Served(Who::Viewer)),
         // The rule of the router does not fit.
         ("another upgrade", Refused(404)),
+        ("an upgrade with letters of WebSocket", Refused(404)),
         // Traefik itself refuses a fragment.
         ("/orders#/login", Refused(400)),
     ],

@@ -34,7 +34,7 @@ pub fn readme(root: &Path) -> String {
          $ helm uninstall tokenry --namespace tokenry-system\n\
          ```\n\n\
          An uninstall keeps the definitions, and with them every token and its Secret. `docs/how-to` of the repository \
-         explains upgrades, high availability, network policies and releases for one namespace.\n\n\
+         explains upgrades, high availability, network policies and releases for some namespaces.\n\n\
          A parent chart may name `tokenry.enabled` as the `condition` of this dependency.\n",
     );
     section(&mut page, "Values", "A value that the schema does not know is an error of `helm install`.");
