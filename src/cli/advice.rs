@@ -1,6 +1,21 @@
-//! The next step after a refusal of the verifier.
+//! The commands that a message advises, and the next step after a refusal of the verifier.
 
 use crate::{access::Ground, verifier::Cause};
+
+/// The begin of each advised command.
+const PROGRAM: &str = "kubectl tokenry";
+
+/// The command `kubectl tokenry` with these words, for an object in `namespace`. The namespace of a user may be another
+/// one.
+pub(crate) fn command(words: &str, namespace: &str) -> String {
+    format!("{PROGRAM} {words} -n {}", quoted(namespace))
+}
+
+/// A text as a word of a shell.
+pub(crate) fn quoted(text: &str) -> String {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"@%+=:,./-_".contains(&byte));
+    if is_plain { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
 
 /// The next step of a user whose request is refused for `cause`. `None`: the request is let in.
 pub(crate) fn next_step(cause: Cause) -> Option<&'static str> {
@@ -18,10 +33,14 @@ pub(crate) fn next_step(cause: Cause) -> Option<&'static str> {
         Cause::OtherInstance | Cause::OtherAudience => {
             "use a token of this Instance, or let it be an audience: spec.audiences of the token"
         }
-        Cause::Deleted | Cause::Revoked | Cause::AccountGone => "create another token: kubectl tokenry create NAME",
+        Cause::Deleted | Cause::Revoked | Cause::AccountGone => {
+            "create a token of another name, or delete this one first"
+        }
         Cause::AccountSuspended => "set spec.active of the account to true",
         Cause::Suspended => "resume the token: kubectl tokenry resume NAME",
-        Cause::Expired => "ask for a new value: kubectl tokenry rotate NAME",
+        Cause::Expired => {
+            "read the newest value: kubectl tokenry show NAME; or ask for a new one: kubectl tokenry rotate NAME"
+        }
         Cause::InstanceUnnamed | Cause::InstanceMissing => {
             "correct the Instance in the address by which the proxy asks the verifier"
         }
@@ -33,7 +52,7 @@ pub(crate) fn next_step(cause: Cause) -> Option<&'static str> {
         Cause::Flawed(_) => "correct the question by which the proxy asks the verifier",
         Cause::Refused(ground) => return of_ground(ground),
         Cause::NotSynced | Cause::OutOfTouch | Cause::Crowded => {
-            "try again soon; kubectl tokenry check says if the verifiers are well"
+            "try again soon; `kubectl tokenry check` says if the verifiers are well"
         }
     })
 }
@@ -48,10 +67,15 @@ fn of_ground(ground: Ground) -> Option<&'static str> {
         Ground::OwnerMissing => "give the token an owner: kubectl tokenry transfer NAME --to SUBJECT",
         Ground::OwnerStale => "let the owner touch the token: its groups are stamped again",
         Ground::OwnerRemoved => "give the owner a role in spec.members of the Instance, or name another owner",
-        Ground::OrganizationMissing => "name the organization in the request: --organization",
+        Ground::OrganizationMissing => {
+            "name the organization in the request: --organization; only an Instance with spec.api.organizationFrom \
+             reads one"
+        }
         Ground::OrganizationUnknown => "name an organization of spec.organizations of the Instance",
         Ground::OrganizationOutside => "name an organization of the token, or add it to spec.organizations",
-        Ground::ProjectMissing => "name the project in the request: --project",
+        Ground::ProjectMissing => {
+            "name the project in the request: --project; only an Instance with spec.api.projectFrom reads one"
+        }
         Ground::ProjectOutside => "name a project of the token: kubectl tokenry set projects NAME",
         Ground::Denied => "ask the keeper of the policy that denies it; the lines above name it",
         Ground::NoPermissions | Ground::NotPermitted => {

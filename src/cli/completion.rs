@@ -19,11 +19,13 @@ const NO_FILES: &str = ":4";
 /// The way to load the script in each shell.
 const LOADING: &str = "\
 Load the script in each new shell:
-  bash        echo 'source <(tokenry completion bash)' >> ~/.bashrc
-  zsh         echo 'source <(tokenry completion zsh)' >> ~/.zshrc, below the line with compinit
-  fish        tokenry completion fish > ~/.config/fish/completions/tokenry.fish
-  elvish      echo 'eval (tokenry completion elvish | slurp)' >> ~/.config/elvish/rc.elv
-  powershell  tokenry completion powershell >> $PROFILE
+  echo 'source <(tokenry completion bash)' >> ~/.bashrc
+  echo 'source <(tokenry completion zsh)' >> ~/.zshrc
+  tokenry completion fish > ~/.config/fish/completions/tokenry.fish
+  echo 'eval (tokenry completion elvish | slurp)' >> ~/.config/elvish/rc.elv
+  tokenry completion powershell >> $PROFILE
+
+In ~/.zshrc, the line has its place below that with compinit.
 
 The script completes the command tokenry. kubectl completes `kubectl tokenry` itself, once it finds this program \
 under the name kubectl_complete-tokenry in a folder of the PATH:

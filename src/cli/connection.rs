@@ -6,7 +6,8 @@ use clap::Args;
 
 use super::{
     Error, client,
-    error::missing_right,
+    denial::cause,
+    lacking::{self, LackedRight},
     screen::{Progress, remark},
 };
 use crate::{
@@ -14,6 +15,7 @@ use crate::{
         Desk,
         connect::{self, Login},
         desk::{DeskWait, GRANTED_WITHIN, ShowWait},
+        rights::PlacedRight,
     },
     token,
 };
@@ -79,6 +81,11 @@ impl Connection {
         })
     }
 
+    /// The namespace that the command line gives. `None`: that of the context counts.
+    pub(crate) fn given(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+
     /// Connects to the cluster.
     pub(crate) async fn open(&self) -> Result<Workplace, Error> {
         self.place(shown).await
@@ -104,28 +111,42 @@ impl Connection {
 
 /// Shows a wait. A refusal is printed in any case, and a wait for the API server on a terminal only.
 fn shown(wait: DeskWait<'_>) -> Box<dyn Send> {
-    let text = match wait {
-        DeskWait::Answer => "waiting for the API server",
-        DeskWait::Grant(refusal) => {
-            let (right, limit) = (missing_right(refusal), GRANTED_WITHIN.as_secs());
-            remark(&format!("{right}; trying again for {limit} s, as a grant may be on its way"));
-            "waiting for a grant"
-        }
-        DeskWait::Rights(rights) => {
-            let limit = GRANTED_WITHIN.as_secs();
-            remark(&format!(
-                "you lack {} rights; trying again for {limit} s, as a grant may be on its way",
-                rights.len()
-            ));
-            "waiting for a grant"
-        }
+    let right = match wait {
+        DeskWait::Answer => return Box::new(Progress::shown("waiting for the API server")),
+        DeskWait::Grant(refusal) => cause(refusal),
+        DeskWait::Rights(rights) => first_of(rights),
     };
-    Box::new(Progress::of(text))
+    let limit = GRANTED_WITHIN.as_secs();
+    remark(&format!("{right}; trying again for {limit} s, as a grant may be on its way"));
+    Box::new(Progress::shown("waiting for a grant"))
+}
+
+/// The first of several rights that are missing, and the number of the others. A refusal names all of them.
+fn first_of(rights: &[PlacedRight]) -> String {
+    let first: Vec<_> = rights.iter().take(1).map(|right| LackedRight::reviewed(right, &[])).collect();
+    let others = match rights.len().saturating_sub(1) {
+        0 => String::new(),
+        1 => ", and lack 1 further right".to_owned(),
+        more => format!(", and lack {more} further rights"),
+    };
+    format!("{}{others}", lacking::sentence(&first))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outside::{Verb, rights::Right};
+
+    #[test]
+    fn a_wait_for_several_rights_names_the_first_one() {
+        let right =
+            |resource| PlacedRight { right: Right::new(Verb::GET, "", resource), namespace: "n".into(), name: None };
+        let rights = ["secrets", "pods", "nodes"].map(right);
+        let first = "you may not get secrets in namespace n";
+        assert_eq!(first_of(&rights[..1]), first);
+        assert_eq!(first_of(&rights[..2]), format!("{first}, and lack 1 further right"));
+        assert_eq!(first_of(&rights), format!("{first}, and lack 2 further rights"));
+    }
 
     #[test]
     fn a_timeout_is_a_duration_or_a_number_of_seconds() {

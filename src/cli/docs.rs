@@ -2,7 +2,11 @@
 
 use clap::Args;
 
-use super::{Error, output::put, screen::Rows};
+use super::{
+    Error,
+    output::put,
+    screen::{Rows, broken, page_width},
+};
 
 #[derive(Args)]
 pub(crate) struct Docs {
@@ -83,7 +87,8 @@ impl Docs {
             rows.print(true);
             return Ok(());
         };
-        put(&followable(wanted, &found(wanted)?));
+        let text = followable(wanted, &found(wanted)?);
+        put(&page_width().map_or_else(|| text.clone(), |columns| fitted(&text, columns)));
         Ok(())
     }
 }
@@ -102,7 +107,7 @@ fn title(text: &str) -> &str {
 fn found(wanted: &str) -> Result<String, Error> {
     let (page, anchor) = wanted.split_once('#').map_or((wanted, None), |(page, anchor)| (page, Some(anchor)));
     let page = page.trim_end_matches(".md").trim_start_matches("docs/");
-    let missing = || Error::Usage(format!("there is no page {page:?}; kubectl tokenry docs lists all pages"));
+    let missing = || Error::Usage(format!("there is no page {page:?}; `kubectl tokenry docs` lists all pages"));
     let (_, text) = PAGES.iter().find(|(path, _)| *path == page || name(path) == page).ok_or_else(missing)?;
     let Some(anchor) = anchor else { return Ok((*text).to_owned()) };
     section(text, anchor).ok_or_else(|| {
@@ -139,6 +144,40 @@ fn linked(page: &str, target: &str) -> Option<String> {
     let page =
         PAGES.iter().map(|(path, _)| name(path)).find(|page| path.strip_suffix(".md").map(name) == Some(*page))?;
     (!target.contains("://")).then(|| format!("kubectl tokenry docs {page}{anchor}"))
+}
+
+/// The text in lines that fit the width. Lines of code blocks stay whole, so that a user can copy them.
+fn fitted(text: &str, columns: u16) -> String {
+    let (mut blocks, mut is_code, mut is_open) = (Vec::<(bool, String)>::new(), false, false);
+    for line in text.lines() {
+        let is_fence = line.trim_start().starts_with("```");
+        let goes_on = is_open && !is_code && !is_fence && !is_begin(line);
+        match blocks.last_mut().filter(|_| goes_on) {
+            Some((_, block)) => *block = format!("{block} {}", line.trim()),
+            None => blocks.push((is_code || is_fence, line.to_owned())),
+        }
+        is_code ^= is_fence;
+        is_open = !is_code && !is_fence && !line.is_empty() && !line.starts_with(['#', '|']);
+    }
+    let shown = |(is_whole, block): &(bool, String)| {
+        let text = block.trim_start();
+        let indent = block.len() - text.len();
+        let hang = if is_item(text) || text.starts_with('|') { 2 } else { 0 };
+        if *is_whole { block.clone() } else { broken(text, columns, [indent, indent + hang]) }
+    };
+    blocks.iter().map(|block| shown(block) + "\n").collect()
+}
+
+/// True for a line that does not go on with the text of the line before it.
+fn is_begin(line: &str) -> bool {
+    let text = line.trim_start();
+    text.is_empty() || text.starts_with(['#', '|', '>', '<']) || is_item(text)
+}
+
+/// True for the begin of an item of a list.
+fn is_item(text: &str) -> bool {
+    let number = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    text.starts_with("* ") || text.starts_with("- ") || number.len() < text.len() && number.starts_with(". ")
 }
 
 /// The headings of a page: the number of the line, the level and the anchor, as the book makes it. Lines of code blocks
@@ -205,6 +244,39 @@ mod tests {
         let shown = "[a](kubectl tokenry docs rotate#x) [b](https://x/y.md) [c](kubectl tokenry docs check#d)\n\
             ```\n[e](rotate.md)\n```\n";
         assert_eq!(followable("how-to/check", text), shown);
+    }
+
+    #[test]
+    fn a_page_fits_the_terminal_and_its_code_stays_whole() {
+        let code = format!("$ {}", "x".repeat(50));
+        let text = format!(
+            "# A\none two\nthree `kubectl tokenry list -A`\n\n* item one\n  goes on\n1. b\n\
+             ```sh\n{code}\n\ny\n```\nend\n"
+        );
+        let lines = [
+            "# A",
+            "one two three",
+            "`kubectl tokenry list -A`",
+            "",
+            "* item one goes on",
+            "1. b",
+            "```sh",
+            &code,
+            "",
+            "y",
+            "```",
+            "end",
+        ];
+        assert_eq!(fitted(&text, 26).lines().collect::<Vec<_>>(), lines);
+        for (path, text) in PAGES {
+            let (shown, mut is_code) = (fitted(&followable(path, text), 80), false);
+            for line in shown.lines() {
+                is_code ^= line.trim_start().starts_with("```");
+                let is_whole =
+                    is_code || line.trim().trim_start_matches("| ").split(' ').count() == 1 || line.contains('`');
+                assert!(is_whole || line.chars().count() <= 80 || line.contains("kubectl "), "{path}: {line}");
+            }
+        }
     }
 
     #[test]

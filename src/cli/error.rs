@@ -4,10 +4,12 @@ use std::{fmt::Display, io, path::Path, process::ExitCode};
 
 use kube::{Resource, ResourceExt};
 
-use super::grant;
+use super::{
+    denial::Denial,
+    lacking::{self, LackedRight},
+};
 use crate::{
-    crd::{GROUP, subject::of_username},
-    outside::{Forbidder, Refusal, Verb, Why, connect::Unreachable, forbidder::Denied},
+    outside::{Refusal, Verb, Why, connect::Unreachable},
     verifier::explain::Unexplained,
 };
 
@@ -21,13 +23,13 @@ pub enum Error {
     /// The command line is invalid.
     #[error("{0}")]
     Usage(String),
-    /// No cluster is configured, or the cluster does not answer.
+    /// No cluster is configured, or the cluster does not answer, or it fails to serve a request.
     #[error("{0}")]
     Unreachable(String),
     /// The API server refuses a request of the command.
     #[error("{0}")]
     Refused(String),
-    /// An object that the command needs does not exist, or the token has no value yet.
+    /// An object that the command needs does not exist, or the token has ended, or it has no value yet.
     #[error("{0}")]
     Missing(String),
     /// This machine refuses an operation: on a file, an address or a signal.
@@ -39,6 +41,9 @@ pub enum Error {
     /// The operator has not done the wish in time, or cannot do it.
     #[error("{0}")]
     Pending(String),
+    /// A command for several tokens failed for some of them, or for all. The text names those that are done.
+    #[error("{0}")]
+    Partly(String),
     /// Ctrl-C ended the command. The text says the writes until then. It is empty if there is nothing to say.
     #[error("{0}")]
     Interrupted(String),
@@ -54,20 +59,27 @@ pub enum Error {
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0  success; explain, verify: the request is allowed; lint: no fault; scan: no token; check: no check failed
-  1  explain, verify: the request is refused; lint: a fault; scan: a token; check: a check failed
+  1  explain, verify: the request is refused, or the value unknown; lint: a fault; scan: a token; check: a check failed
   2  the command line is invalid
-  3  no cluster is configured, or the cluster does not answer
+  3  no cluster is configured, or the cluster does not answer, or it answers with an error of its own (5xx)
   4  the API server refuses a request of this command
-  5  an object that this command needs does not exist, or the token has no value yet
+  5  an object that this command needs does not exist, or the token has ended, or it has no value yet
   6  this machine refuses an operation: on a file, an address or a signal
   7  the operator or the verifier ended unexpectedly
   8  the user did not confirm; nothing was changed
   9  the operator has not done the wish in time, or cannot do it
+  10  a command for several tokens failed for some or all of them; it names those that are done
   130  Ctrl-C ended the command
   141  the reader of standard output has gone";
 
-/// The advice about an API server that does not answer.
-pub(crate) const UNREACHED: &str = "look at the kubeconfig, and at the network between this machine and the API server";
+/// The advice about an API server that does not serve a request.
+pub(crate) fn unserved(why: &Why) -> &'static str {
+    if why.is_failure_of_server() {
+        "this machine reaches the API server, so try again; if it fails again, ask an administrator to look at its logs"
+    } else {
+        "look at the kubeconfig, and at the network between this machine and the API server"
+    }
+}
 
 impl Error {
     /// An operation that this machine refuses. `what` names the operation.
@@ -90,7 +102,7 @@ impl Error {
         let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
         match refusal.why {
             Why::Stale if refusal.verb == Verb::CREATE => Self::Refused(format!(
-                "{} {namespace}/{name} exists already; choose another name, or rotate it for a new value",
+                "{} {namespace}/{name} exists already; choose another name, or rotate it for a new value; delete it first if it is revoked",
                 refusal.kind
             )),
             Why::Stale => Self::Refused(format!("{refusal}; try again")),
@@ -100,15 +112,15 @@ impl Error {
         }
     }
 
-    /// A refused read of the value of `token`.
-    pub fn of_value(refusal: Refusal, token: &impl Resource) -> Self {
+    /// A refused read of the value of `token`. `flag` of `grant` gives the missing right.
+    pub(crate) fn of_value(refusal: Refusal, token: &impl Resource, flag: &str) -> Self {
         let told =
             |name: &str, secret: &str| format!("the value of {name} is in Secret {secret}, which you may not read");
-        Self::of_secret(refusal, token, "--read", told)
+        Self::of_secret(refusal, token, flag, told)
     }
 
     /// A refused claim of the value of `token`, which is already printed.
-    pub fn of_claim(refusal: Refusal, token: &impl Resource) -> Self {
+    pub(crate) fn of_claim(refusal: Refusal, token: &impl Resource) -> Self {
         let told = |name: &str, secret: &str| {
             format!("the value of {name} is not claimed: you may not patch Secret {secret}, which holds it")
         };
@@ -118,10 +130,9 @@ impl Error {
     /// A refused request about the Secret of `token`. `flag` of `grant` gives the missing right.
     fn of_secret(refusal: Refusal, token: &impl Resource, flag: &str, told: impl Fn(&str, &str) -> String) -> Self {
         let (namespace, name) = (token.namespace().unwrap_or_default(), token.name_any());
-        let Why::Forbidden(text) = &refusal.why else { return refusal.into() };
-        let Forbidder::Authorizer(Denied { user, .. }) = Forbidder::of(text) else { return refusal.into() };
-        let advice = grant::command(&of_username(user), flag, &name, &namespace);
-        Self::Refused(format!("{}; {advice}", told(&name, &refusal.name)))
+        let Some((who, _)) = Denial::of_right(&refusal) else { return refusal.into() };
+        let right = LackedRight::granted(refusal.verb.name(), "secrets".into(), &namespace, &[flag, &name]);
+        Self::Refused(format!("{}{}", told(&name, &refusal.name), lacking::advice(&who, &[right])))
     }
 
     /// The message to print. `None` if the answer is already printed.
@@ -136,6 +147,7 @@ impl Error {
             | Self::Local(_)
             | Self::Declined
             | Self::Pending(_)
+            | Self::Partly(_)
             | Self::Interrupted(_)
             | Self::Ended(_) => Some(self.to_string()),
         }
@@ -153,6 +165,7 @@ impl Error {
             Self::Ended(_) => 7,
             Self::Declined => 8,
             Self::Pending(_) => 9,
+            Self::Partly(_) => 10,
             Self::Interrupted(_) => 130,
             Self::Unread => 141,
         }
@@ -171,62 +184,13 @@ impl From<Unreachable> for Error {
     }
 }
 
-/// A refusal in the words of the API server or of an admission policy, and the way to the missing right.
-pub(crate) fn forbidden(text: &str) -> String {
-    match Forbidder::of(text) {
-        Forbidder::Authorizer(denied) => denied_by_authorizer(denied),
-        Forbidder::Policy(_) => {
-            let told = text.split_once(" denied request: ").map_or(text, |(_, told)| told);
-            grant::advised(told).unwrap_or_else(|| told.to_owned())
-        }
-        // The API server lets nobody give away rights that they lack.
-        Forbidder::Plugin if text.contains("RBAC permissions not currently held") => format!(
-            "{text}\nhold these rights yourself, or ask a cluster administrator for the verbs escalate and bind on roles"
-        ),
-        Forbidder::Webhook(_) | Forbidder::Quota(_) | Forbidder::Plugin => text.to_owned(),
-    }
-}
-
-/// The right that a refusal is about, without the way to it.
-pub(crate) fn missing_right(refusal: &Refusal) -> String {
-    let Why::Forbidden(text) = &refusal.why else { return refusal.to_string() };
-    match Forbidder::of(text) {
-        Forbidder::Authorizer(denied) => denied_right(denied),
-        Forbidder::Policy(_) => forbidden(text).split("; ").next().unwrap_or_default().to_owned(),
-        Forbidder::Webhook(_) | Forbidder::Quota(_) | Forbidder::Plugin => text.clone(),
-    }
-}
-
-/// A permission that RBAC or another authorizer denied.
-fn denied_right(Denied { verb, resource, group, namespace, .. }: Denied<'_>) -> String {
-    let dot = if group.is_empty() { "" } else { "." };
-    let place = if namespace.is_empty() { "all namespaces".to_owned() } else { format!("namespace {namespace}") };
-    format!("you may not {verb} {resource}{dot}{group} in {place}")
-}
-
-/// A permission that RBAC or another authorizer denied, and a ClusterRole that grants it.
-fn denied_by_authorizer(denied: Denied<'_>) -> String {
-    let Denied { verb, resource, group, .. } = denied;
-    let role = match (group, verb) {
-        (GROUP, "get" | "list" | "watch") => "such as the ClusterRole tokenry-view",
-        (GROUP, _) if resource.starts_with("instances") => "such as the ClusterRole tokenry-admin",
-        (GROUP, _) => "such as the ClusterRole tokenry-edit",
-        ("rbac.authorization.k8s.io", _) => "such as the ClusterRole admin",
-        ("", _) if resource == "secrets" => "for that Secret alone",
-        (_, "get" | "list" | "watch") => "such as the ClusterRole view",
-        (_, _) => "such as the ClusterRole edit",
-    };
-    format!("{}: ask an administrator for a role with that right, {role}", denied_right(denied))
-}
-
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
-        let told = refusal.to_string();
+        let told = Denial::of(&refusal).map_or_else(|| refusal.to_string(), |denial| denial.told());
         match refusal.why {
             Why::Gone => Self::Missing(told),
-            Why::Unavailable(_) => Self::Unreachable(format!("{told}; {UNREACHED}")),
-            Why::Forbidden(text) => Self::Refused(forbidden(&text)),
-            Why::Stale | Why::Invalid(_) | Why::Unauthenticated(_) => Self::Refused(told),
+            Why::Unavailable(_) => Self::Unreachable(format!("{told}; {}", unserved(&refusal.why))),
+            Why::Forbidden(_) | Why::Stale | Why::Invalid(_) | Why::Unauthenticated(_) => Self::Refused(told),
         }
     }
 }
@@ -259,6 +223,7 @@ mod tests {
             Error::Ended(io::Error::other("m")),
             Error::Declined,
             Error::Pending(text()),
+            Error::Partly(text()),
             Error::Interrupted(text()),
             Error::Unread,
         ]
@@ -289,44 +254,15 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_the_missing_right_and_the_way_to_it() {
-        let denied = |resource: &str, group: &str, verb: &str, place: &str| {
-            forbidden(&format!(
-                r#"x is forbidden: User "a" cannot {verb} resource "{resource}" in API group "{group}" {place}"#
-            ))
-        };
-        let here = r#"in the namespace "n""#;
-        assert_eq!(
-            denied("apitokens", "tokenry.dev", "create", here),
-            "you may not create apitokens.tokenry.dev in namespace n: ask an administrator for a role with that right, such as the ClusterRole tokenry-edit"
-        );
-        assert!(denied("apitokens", "tokenry.dev", "list", here).ends_with("such as the ClusterRole tokenry-view"));
-        assert!(denied("instances", "tokenry.dev", "create", here).ends_with("such as the ClusterRole tokenry-admin"));
-        assert!(denied("pods", "", "list", here).starts_with("you may not list pods in namespace n: "));
-        assert!(denied("pods", "", "list", "at the cluster scope").contains("list pods in all namespaces"));
-        let by_policy =
-            |text: &str| forbidden(&format!("ValidatingAdmissionPolicy 'p' with binding 'b' denied request: {text}"));
-        assert_eq!(by_policy("spec: the token is immutable"), "spec: the token is immutable");
-        let told = by_policy(
-            "spec.role: user:José P may not assign roles.tokenry.dev/eem:admin in namespace n; if you were made a member just now, try again in some seconds; to allow it, apply this Role and bind it to them: {}",
-        );
-        assert_eq!(
-            told,
-            "spec.role: user:José P may not assign roles.tokenry.dev/eem:admin in namespace n; if you were made a member just now, \
-             try again in some seconds; an administrator allows it by:\n  kubectl tokenry grant 'user:José P' --role eem:admin -n n --apply"
-        );
-        let refusal = |text: &str| Refusal::because(Why::Forbidden(text.into()));
-        let of_policy =
-            "ValidatingAdmissionPolicy 'p' with binding 'b' denied request: spec.role: user:a may not assign x; more";
-        assert_eq!(missing_right(&refusal(of_policy)), "spec.role: user:a may not assign x");
-        let of_rbac = r#"x is forbidden: User "a" cannot get resource "secrets" in API group "" in the namespace "n""#;
-        assert_eq!(missing_right(&refusal(of_rbac)), "you may not get secrets in namespace n");
-    }
-
-    #[test]
     fn a_refusal_of_the_api_server_is_told_from_its_absence() {
         let code = |why| Error::from(Unexplained::from(Refusal::because(why))).code();
         assert_eq!(code(Why::Unavailable("m".into())), 3);
+        let told = |why| Error::from(Refusal::because(why)).to_string();
+        assert!(
+            told(Why::Unavailable("it answered 503: etcd is away".into()))
+                .contains("503: etcd is away; this machine reaches the API server, so try again")
+        );
+        assert!(told(Why::Unavailable("no answer in time".into())).contains("in time; look at the kubeconfig"));
         assert_eq!(code(Why::Forbidden("m".into())), 4);
         assert_eq!(code(Why::Unauthenticated("m".into())), 4);
         assert_eq!(code(Why::Gone), 5);

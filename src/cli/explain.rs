@@ -2,13 +2,14 @@
 
 use std::{fs, path::PathBuf};
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use super::{
     Error,
     advice::next_step,
     client,
     connection::{Connection, Workplace},
+    names,
     output::MAX_LINE,
     screen::say,
     unread::{self, UnreadQuestion},
@@ -24,12 +25,13 @@ use crate::{
 };
 
 #[derive(Args)]
+#[command(group = ArgGroup::new("subject").args(["token", "instance"]).required(true).multiple(true))]
 pub(crate) struct Explain {
-    /// Name of the ApiToken; if omitted, the request carries no token
-    #[arg(required_unless_present = "instance")]
+    /// Name of the ApiToken; if omitted, the request carries no token, and --instance is needed
+    #[arg(value_parser = names::object)]
     token: Option<String>,
     /// Instance that the request is sent to, as NAME or NAMESPACE/NAME; default: the token's own Instance
-    #[arg(long)]
+    #[arg(long, value_parser = names::placed)]
     instance: Option<String>,
     /// Method of the request
     #[arg(long, default_value = "GET")]
@@ -89,7 +91,7 @@ impl Explain {
             let place = self.connection.open().await?;
             let question = self.question(&place);
             match ask(place.desk.client(), &question, SystemClock.now()).await {
-                Ok((verdict, trail)) => conclude(&verdict, trail, self.token.as_deref()),
+                Ok((verdict, trail)) => conclude(&verdict, trail, question.token.as_ref()),
                 Err(Unexplained::Refused(refusal)) if matches!(refusal.why, Why::Forbidden(_)) => {
                     // Without the token, there is nothing to explain.
                     let Some(asked) = self.asked(&question).filter(|_| refusal.kind != "ApiToken") else {
@@ -135,14 +137,17 @@ pub(crate) fn named(given: &str, namespace: &str) -> Key {
     Key::new(namespace, name)
 }
 
-/// Prints a chain of reasons and its end. `token` is the name of the token. Success means that the request is allowed.
-pub(crate) fn conclude(verdict: &Verdict, trail: Vec<Step>, token: Option<&str>) -> Result<(), Error> {
+/// Prints a chain of reasons and its end. `token` names the token. Success means that the request is allowed.
+pub(crate) fn conclude(verdict: &Verdict, trail: Vec<Step>, token: Option<&Key>) -> Result<(), Error> {
     for step in trail {
         let line = format!("{} {}: {}", if step.passed { '√' } else { '×' }, step.object, step.text);
         say(&written(&line, MAX_LINE));
     }
     if let Some(next) = next_step(verdict.cause) {
-        let next = next.replace("NAME", token.unwrap_or("NAME"));
+        // The token may be in another namespace than that of the command.
+        let key = verdict.identity.as_ref().map(|identity| &identity.token).or(token);
+        let full = key.map(|Key { namespace, name }| format!("{name} -n {namespace}"));
+        let next = next.replace("NAME", full.as_deref().unwrap_or("NAME"));
         say(&written(&format!("next: {next}"), MAX_LINE));
     }
     say(&written(&conclusion(verdict), MAX_LINE));

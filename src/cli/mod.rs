@@ -8,10 +8,12 @@ mod client;
 mod completion;
 mod connection;
 mod crds;
+mod denial;
 mod docs;
 mod error;
 mod explain;
 mod grant;
+mod lacking;
 mod lint;
 mod monitoring;
 mod names;
@@ -42,7 +44,7 @@ pub use output::complain;
 
 /// Issues, delivers, rotates and revokes API access tokens, the Kubernetes way.
 #[derive(Parser)]
-#[command(version, about, arg_required_else_help = true, after_help = error::EXIT_CODES)]
+#[command(version, about, arg_required_else_help = true, after_help = error::EXIT_CODES, max_term_width = 80)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -51,56 +53,81 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Create an ApiToken, wait for its value, and print the value alone on standard output
+    #[command(after_help = "Example:\n  kubectl tokenry create ci --expires 30d")]
     Create(Box<token::create::Create>),
     /// List ApiTokens: valid or not, why, owner, role, end, rotation and last use
+    #[command(after_help = "Example:\n  kubectl tokenry list --mine")]
     List(token::list::List),
     /// Show one page about an ApiToken: conditions, values, Secret, and the next events
+    #[command(after_help = "Example:\n  kubectl tokenry status ci")]
     Status(token::status::Status),
     /// Print the value of an ApiToken
+    #[command(after_help = "Example:\n  kubectl tokenry show ci")]
     Show(token::show::Show),
     /// Ask for a new value of ApiTokens, now or with a date for the end of the previous one
+    #[command(after_help = "Example:\n  kubectl tokenry rotate ci --previous 2h --wait")]
     Rotate(token::rotate::Rotate),
     /// Explain why a request with a token is allowed or refused, and which objects decide it
+    #[command(after_help = "Example:\n  kubectl tokenry explain ci --method POST --path /orders")]
     Explain(explain::Explain),
     /// Suspend ApiTokens: their requests are refused until they are resumed
+    #[command(after_help = "Example:\n  kubectl tokenry suspend ci")]
     Suspend(token::end::Switch),
     /// Resume suspended ApiTokens
+    #[command(after_help = "Example:\n  kubectl tokenry resume ci")]
     Resume(token::end::Switch),
     /// Revoke ApiTokens, for good
+    #[command(after_help = "Example:\n  kubectl tokenry revoke ci --reason Compromised")]
     Revoke(token::end::Revoke),
     /// Delete an ApiToken or an account, for good
+    #[command(after_help = "Example:\n  kubectl tokenry delete ci")]
     Delete(token::delete::Delete),
     /// Show the effects of a rotation, a revocation or a deletion, before it is done
+    #[command(after_help = "Example:\n  kubectl tokenry plan rotate ci")]
     Plan(token::plan::Planning),
     /// Change the role, description, projects, policies or display name of an ApiToken
+    #[command(after_help = "Example:\n  kubectl tokenry set role ci viewer")]
     Set(token::set::SetField),
     /// Give an ApiToken to another owner
+    #[command(after_help = "Example:\n  kubectl tokenry transfer ci --to user:bob@example.com")]
     Transfer(token::set::Transfer),
     /// Print the Role and RoleBinding by which a user may create or read tokens, give a role, name an owner, or revoke
+    #[command(after_help = "Example:\n  kubectl tokenry grant user:bob@example.com --create --apply")]
     Grant(grant::GrantRole),
     /// Judge a value from standard input, as the verifier would
+    #[command(after_help = "Example:\n  kubectl tokenry verify < token.txt")]
     Verify(verify::Verify),
     /// Find the faults of manifests, without a cluster: for CI and Git hooks
+    #[command(after_help = "Example:\n  kubectl tokenry lint deploy")]
     Lint(lint::Lint),
     /// Find tokens in files, without a cluster: by their form and their checksum
+    #[command(after_help = "Example:\n  kubectl tokenry scan .")]
     Scan(scan::Scan),
     /// Check the installation, or a cluster before it: versions, definitions, policies, rights, operator and verifiers
+    #[command(after_help = "Example:\n  kubectl tokenry check --wait 5m")]
     Check(check::Checkup),
     /// Print the versions of this program, of operator and verifier, and of the kinds
+    #[command(after_help = "Example:\n  kubectl tokenry version")]
     Version(version::VersionArgs),
     /// Print a page of the documentation, or the list of pages
+    #[command(after_help = "Example:\n  kubectl tokenry docs rotate")]
     Docs(docs::Docs),
     /// Print a script that completes commands and flags in a shell
     Completion(completion::Completion),
     /// Run the operator, which issues, delivers, rotates and revokes tokens
+    #[command(after_help = "Example:\n  tokenry operator --log-format text")]
     Operator(operator::Operator),
     /// Run the verifier, which judges the tokens that callers present
+    #[command(after_help = "Example:\n  tokenry verifier --log-format text")]
     Verifier(verifier::Verifier),
     /// Print the CustomResourceDefinitions, or write one file per kind into a directory
+    #[command(after_help = "Example:\n  tokenry crds --dir crds")]
     Crds(crds::Crds),
     /// Print the admission policies, which decide which user may write which field
+    #[command(after_help = "Example:\n  tokenry admission --namespaces team=shop")]
     Admission(admission::Admission),
     /// Ask for a URL until it answers with a status, for tests of an installation
+    #[command(after_help = "Example:\n  tokenry reach http://localhost:8081/readyz")]
     Reach(reach::ReachUrl),
 }
 
@@ -226,7 +253,8 @@ fn called() -> clap::Command {
 /// The command failed.
 pub fn main() -> Result<(), Error> {
     completion::answer();
-    match Cli::from_arg_matches(&called().get_matches()).unwrap_or_else(|error| error.exit()).command {
+    let parsed = called().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    match parsed.unwrap_or_else(|error| output::refuse(&error)).command {
         Command::Create(create) => create.main(),
         Command::List(list) => list.main(),
         Command::Status(status) => status.main(),
@@ -263,6 +291,40 @@ mod tests {
     #[test]
     fn each_command_has_flags_of_different_names() {
         command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_of_each_command_has_an_example_that_it_takes_and_fits_80_columns() {
+        for mut command in command().get_subcommands().map(|command| command.clone().term_width(80)) {
+            let (name, help) = (command.get_name().to_owned(), command.render_long_help().to_string());
+            assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
+            let example = help.split_once("\nExample:\n  ").and_then(|(_, rest)| rest.lines().next());
+            let Some(example) = example else {
+                assert!(["completion"].contains(&&*name), "{help}");
+                continue;
+            };
+            let words = example.trim_start_matches("kubectl ").split_whitespace();
+            let words: Vec<_> = words.take_while(|word| *word != "<").collect();
+            assert_eq!(words[1], name);
+            Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{example}: {error}"));
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_command_line_names_the_options_that_would_help() {
+        for (line, options) in [
+            ("rotate", "<NAMES|--selector <LABELS>|--all>"),
+            ("suspend", "<NAMES|--selector <LABELS>|--all>"),
+            ("explain", "<TOKEN|--instance <INSTANCE>>"),
+            ("lint", "<PATH|--filename <PATH>>"),
+        ] {
+            let told = Cli::try_parse_from(["tokenry", line]).err().unwrap().to_string();
+            assert!(told.contains(options), "{told}");
+        }
+        assert!(Cli::try_parse_from(["tokenry", "rotate", "a", "b"]).is_ok());
+        assert!(Cli::try_parse_from(["tokenry", "rotate", "a", "--all"]).is_err());
+        assert!(Cli::try_parse_from(["tokenry", "explain", "a", "--instance", "b"]).is_ok());
+        assert!(Cli::try_parse_from(["tokenry", "lint", "a", "-f", "b", "-f", "c"]).is_ok());
     }
 
     #[test]

@@ -13,7 +13,11 @@ use super::{
 };
 use crate::{
     access::Rules,
-    crd::{AccessPolicy, Account, ApiToken, Instance},
+    crd::{
+        AccessPolicy, Account, ApiToken, Instance,
+        name::ObjectNameForm,
+        text::{Form, is},
+    },
     outside::reader::Read,
 };
 
@@ -39,6 +43,22 @@ pub(crate) enum Nameable {
     Policy,
     /// An organization of an Instance.
     Organization,
+}
+
+/// Parses the name of an object.
+pub(crate) fn object(text: &str) -> Result<String, String> {
+    formed::<ObjectNameForm>(text)
+}
+
+/// Parses the name of an object, or its namespace and its name as NAMESPACE/NAME.
+pub(crate) fn placed(text: &str) -> Result<String, String> {
+    text.split('/').take(3).try_for_each(|part| object(part).map(drop))?;
+    if text.matches('/').count() < 2 { Ok(text.to_owned()) } else { Err("must be NAME or NAMESPACE/NAME".to_owned()) }
+}
+
+/// Parses a text that has a form.
+pub(crate) fn formed<F: Form>(text: &str) -> Result<String, String> {
+    if is::<F>(text) { Ok(text.to_owned()) } else { Err(F::RULE.to_owned()) }
 }
 
 /// A completer of names.
@@ -131,6 +151,22 @@ fn begins(arg: &Arg, word: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_is_that_of_an_object_and_may_follow_a_namespace_where_an_instance_is_named() {
+        for (text, is_object, is_placed) in [
+            ("shop", true, true),
+            ("shop.v2", true, true),
+            ("events/shop", false, true),
+            ("events/shop/x", false, false),
+            ("/shop", false, false),
+            ("Shop", false, false),
+            ("a_b", false, false),
+            ("", false, false),
+        ] {
+            assert_eq!((object(text).is_ok(), placed(text).is_ok()), (is_object, is_placed), "{text:?}");
+        }
+    }
 
     #[test]
     fn the_cluster_is_read_from_a_command_line_that_is_not_complete() {

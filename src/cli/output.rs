@@ -11,7 +11,10 @@ use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Error, screen::remark};
+use super::{
+    Error,
+    screen::{remark, usage},
+};
 use crate::outside::foreign::written;
 
 /// Maximum length of a printed line, in bytes.
@@ -34,6 +37,15 @@ pub(crate) fn put(text: &str) {
 /// Prints an error to standard error.
 pub fn complain(text: &str) {
     remark(&format!("tokenry: {text}"));
+}
+
+/// Ends the process after an error of the command line, or after the help that a user asks for.
+pub(crate) fn refuse(error: &clap::Error) -> ! {
+    if !error.use_stderr() {
+        error.exit();
+    }
+    usage(error);
+    process::exit(error.exit_code())
 }
 
 /// Prints objects as documents of YAML.

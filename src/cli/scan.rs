@@ -23,6 +23,9 @@ const PART: usize = 1 << 20;
 /// The bytes at the end of a part that are searched again with the next part, so that no token is cut.
 const OVERLAP: usize = 4096;
 
+/// The byte order marks of UTF-16.
+const MARKS: [[u8; 2]; 2] = [[0xff, 0xfe], [0xfe, 0xff]];
+
 /// The id of the only rule of `scan`.
 const RULE: &str = "tokenry/token";
 
@@ -127,22 +130,41 @@ fn search(file: &str, mut text: impl BufRead, found: &mut Vec<Finding>) -> Resul
         let ends = read == 0 || bytes.ends_with(b"\n");
         // A token that begins behind this place is found with the next part.
         let cut = if ends { bytes.len() } else { bytes.len().saturating_sub(OVERLAP) };
-        let part = Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned());
-        let most = (!ends).then(|| Zeroizing::new(String::from_utf8_lossy(&bytes[..cut]).into_owned()));
-        let limit = most.as_ref().map_or(usize::MAX, |most| most.len());
-        let places = format::find(&part).into_iter().filter(|place| place.start < limit);
-        found.extend(places.map(|place| Finding {
-            file: file.to_owned(),
-            line,
-            column: before + part[..place.start].chars().count() + 1,
-            id: public_id(&part[place]),
-        }));
+        let (mut places, passed) = places(&bytes, cut);
+        places.iter_mut().for_each(|(column, _)| *column += before);
+        if bytes.contains(&0) {
+            let mut further = in_utf16(&bytes, cut);
+            further.retain(|(_, id)| places.iter().all(|(_, other)| other != id));
+            // Each character of the text is two of the parts before.
+            places.extend(further.into_iter().map(|(column, id)| (before / 2 + column, id)));
+        }
+        let finding = |(column, id)| Finding { file: file.to_owned(), line, column, id };
+        found.extend(places.into_iter().map(finding));
         if read == 0 {
             return Ok(());
         }
         bytes.drain(..cut);
-        (line, before) = most.map_or((line + 1, 0), |most| (line, before + most.chars().count()));
+        (line, before) = if ends { (line + 1, 0) } else { (line, before + passed) };
     }
+}
+
+/// The tokens that begin before `cut`, each with its column and its public id. The number is that of the characters
+/// before `cut`.
+fn places(bytes: &[u8], cut: usize) -> (Vec<(usize, Option<String>)>, usize) {
+    let text = Zeroizing::new(String::from_utf8_lossy(bytes).into_owned());
+    let most = Zeroizing::new(String::from_utf8_lossy(&bytes[..cut]).into_owned());
+    let limit = if cut == bytes.len() { usize::MAX } else { most.len() };
+    let places = format::find(&text).into_iter().filter(|place| place.start < limit);
+    let places = places.map(|place| (text[..place.start].chars().count() + 1, public_id(&text[place])));
+    (places.collect(), most.chars().count())
+}
+
+/// The tokens in UTF-16, as Windows PowerShell writes it with `>`. Each byte of ASCII has a zero beside it there.
+fn in_utf16(bytes: &[u8], cut: usize) -> Vec<(usize, Option<String>)> {
+    let ascii = |bytes: &[u8]| bytes.iter().copied().filter(|byte| *byte != 0).collect::<Vec<_>>();
+    let (all, before) = (Zeroizing::new(ascii(bytes)), Zeroizing::new(ascii(&bytes[..cut])));
+    let mark = if MARKS.iter().any(|mark| all.starts_with(mark)) { MARKS[0].len() } else { 0 };
+    places(&all[mark..], before.len().saturating_sub(mark)).0
 }
 
 /// The public id of the plain token within a word.
@@ -199,6 +221,23 @@ mod tests {
         let sarif = log(&findings).to_string();
         assert!(!sarif.contains(token.expose()) && !sarif.contains(&encoded), "{sarif}");
         assert!(sarif.contains(r#""startLine":2"#), "{sarif}");
+    }
+
+    #[test]
+    fn a_token_in_utf_16_is_found_at_its_place() {
+        let token = format::assemble("tkn", &"i".repeat(16), &"s".repeat(43));
+        let encoded = STANDARD.encode(token.expose());
+        for (mark, order) in [("\u{feff}", u16::to_le_bytes as fn(u16) -> [u8; 2]), ("", u16::to_be_bytes)] {
+            let text = format!("{mark}a {}\r\nTOKEN={}\r\n{encoded}\r\n", token.expose(), token.expose());
+            let bytes: Vec<u8> = text.encode_utf16().flat_map(order).collect();
+            let mut found = Vec::new();
+            search("f", &*bytes, &mut found).unwrap();
+            let told: Vec<_> = found.iter().map(Finding::told).collect();
+            let id = "a token with id iiiiiiiiiiiiiiii";
+            assert_eq!(told, [&format!("f:1:3: {id}"), &format!("f:2:7: {id}"), "f:3:1: a token in base64"]);
+        }
+        let mixed = format!("\0 {}\n", token.expose());
+        assert_eq!(found(&mixed).len(), 1, "a zero hides no token, and none is told twice");
     }
 
     #[test]

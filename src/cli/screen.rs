@@ -8,14 +8,16 @@ use std::{
 use comfy_table::{Cell, ColumnConstraint, ContentArrangement, Row, Table, presets};
 use console::{Alignment, Style, Term, measure_text_width, pad_str, truncate_str};
 use dialoguer::{Input, theme::SimpleTheme};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+use tokio::{task::JoinHandle, time::sleep};
 use zeroize::Zeroizing;
 
 use super::{Error, output::put};
 use crate::outside::foreign::written;
 
-/// The width of a table if standard output is no terminal, and the smallest width of any table.
+/// The width of a terminal that does not say its width. Also that of a table if standard output is no terminal, and the
+/// smallest width of any table.
 const WIDTH: u16 = 80;
 /// The longest text of a cell, in bytes.
 const MAX_CELL: usize = 1024;
@@ -27,13 +29,17 @@ const SPARE: [&str; 3] = ["DESCRIPTION", "ROLE", "OWNER"];
 const NARROW: usize = 8;
 /// The space between two columns.
 const GAP: u16 = 2;
+/// A wait that is longer than this is shown.
+const SLOW: Duration = Duration::from_secs(1);
 /// The time between two pictures of the progress.
 const TICK: Duration = Duration::from_millis(120);
 
 /// The space before a text below a mark.
 const INDENT: usize = 4;
-/// The begin of a command that a message shows on a line of its own.
+/// The begin of a command that a message shows, for a user to copy.
 const COMMAND: &str = "kubectl ";
+/// The space behind a question, for the answer.
+const ANSWER: usize = 16;
 
 /// The answers that confirm a question, in small letters. Any other answer means no.
 const SURE: [&str; 3] = ["y", "yes", "yes, i'm sure"];
@@ -182,7 +188,7 @@ fn width() -> u16 {
 
 /// The width of a terminal. `None`: it is no terminal.
 fn columns(terminal: &Term) -> Option<u16> {
-    if terminal.is_term() { terminal.size_checked().map(|(_, columns)| columns) } else { None }
+    terminal.is_term().then(|| terminal.size_checked().map_or(WIDTH, |(_, columns)| columns))
 }
 
 /// Prints a remark to standard error.
@@ -210,20 +216,59 @@ fn folded(line: &str, columns: Option<u16>) -> String {
 }
 
 /// A text, broken between words so that each line fits the width. The first line and the others have these indents.
-fn broken(text: &str, columns: u16, [first, rest]: [usize; 2]) -> String {
+pub(crate) fn broken(text: &str, columns: u16, [first, rest]: [usize; 2]) -> String {
     let (mut all, mut line) = (String::new(), " ".repeat(first));
-    let mut is_begun = false;
-    for word in text.split(' ') {
-        let wide = measure_text_width(&line) + usize::from(is_begun) + measure_text_width(word);
-        if is_begun && wide > usize::from(columns) {
+    let (mut is_begun, mut is_full) = (false, false);
+    for part in unbroken(text) {
+        let wide = measure_text_width(&line) + usize::from(is_begun) + measure_text_width(part);
+        let is_over = is_begun && wide > usize::from(columns);
+        if is_over || is_full {
             all += line.trim_end();
             all += "\n";
             (line, is_begun) = (" ".repeat(rest), false);
         }
-        line = line + if is_begun { " " } else { "" } + word;
-        is_begun = true;
+        line = line + if is_begun { " " } else { "" } + part;
+        // A command that did not fit has a line of its own.
+        (is_begun, is_full) = (true, is_over && part.contains(' '));
     }
     all + &line
+}
+
+/// The parts of a text that stay whole: words, and commands, so that a user can copy them.
+fn unbroken(text: &str) -> Vec<&str> {
+    let (mut parts, mut rest) = (Vec::<&str>::new(), text);
+    loop {
+        let is_after_colon = parts.last().is_some_and(|part| part.ends_with(':'));
+        let (part, after) = rest.split_at(end_of_part(rest, is_after_colon));
+        parts.push(part);
+        let Some(next) = after.strip_prefix(' ') else { return parts };
+        rest = next;
+    }
+}
+
+/// The end of the first part of a text. A command after a colon ends with its sentence, and one in backticks with them.
+fn end_of_part(text: &str, is_after_colon: bool) -> usize {
+    if is_after_colon && text.starts_with(COMMAND) {
+        return text.find("; ").map_or(text.len(), |at| at + 1);
+    }
+    let word_from = |at: usize| text[at..].find(' ').map_or(text.len(), |space| at + space);
+    let word = word_from(0);
+    match text[..word].matches('`').count() % 2 {
+        0 => word,
+        _ => text[word..].find('`').map_or(word, |close| word_from(word + close)),
+    }
+}
+
+/// The width of standard output. `None`: it is no terminal.
+pub(crate) fn page_width() -> Option<u16> {
+    columns(&Term::stdout())
+}
+
+/// Prints an error of the command line to standard error, in its colours if the terminal shows them.
+pub(crate) fn usage(error: &clap::Error) {
+    let text = error.render();
+    let text = if console::colors_enabled_stderr() { text.ansi().to_string() } else { text.to_string() };
+    text.lines().for_each(|line| eprintln!("{}", folded(line, columns(&Term::stderr()))));
 }
 
 /// A heading or a name in bold, if standard output is a terminal that shows colours.
@@ -271,14 +316,26 @@ pub(crate) fn indented(text: &str) -> String {
 /// The user does not confirm, or standard error is no terminal.
 pub(crate) fn sure(question: &str, flag: &str) -> Result<(), Error> {
     let terminal = asking(question, flag)?;
-    let typed = answer(&terminal, &format!("{question} Yes, I'm sure [y/N]"))?;
+    let typed = answer(&terminal, question, "Yes, I'm sure [y/N]")?;
     if SURE.contains(&typed.trim().to_lowercase().as_str()) { Ok(()) } else { Err(Error::Declined) }
 }
 
-/// The line that the user types after a question.
-fn answer(terminal: &Term, question: &str) -> Result<String, Error> {
-    let input = Input::with_theme(&SimpleTheme).with_prompt(written(question, MAX_CELL)).allow_empty(true);
+/// The line that the user types after a question and a wish.
+fn answer(terminal: &Term, question: &str, wish: &str) -> Result<String, Error> {
+    let text = asked(&written(question, MAX_CELL), &written(wish, MAX_CELL), columns(terminal).unwrap_or(WIDTH));
+    let (above, prompt) = text.rsplit_once('\n').unwrap_or(("", &text));
+    above.lines().for_each(|line| eprintln!("{line}"));
+    let input = Input::with_theme(&SimpleTheme).with_prompt(prompt).allow_empty(true);
     input.interact_text_on(terminal).map_err(|error| unanswered(terminal, error))
+}
+
+/// A question and a wish in one line, if it fits and leaves space for the answer; else each begins a line.
+fn asked(question: &str, wish: &str, columns: u16) -> String {
+    let (line, most) = (format!("{question} {wish}"), usize::from(columns));
+    match measure_text_width(&line) + ANSWER <= most {
+        true => line,
+        false => format!("{}\n{}", broken(question, columns, [0, 0]), broken(wish, columns, [0, 0])),
+    }
 }
 
 /// The error of a question without an answer. The question has hidden the cursor, and Ctrl-C leaves it hidden.
@@ -292,13 +349,15 @@ fn unanswered(terminal: &Term, dialoguer::Error::IO(error): dialoguer::Error) ->
     Error::local("cannot ask", error)
 }
 
-/// Asks the user to type a text exactly. `flag` is the flag that gives it without a question.
+/// Asks the user to type a text exactly, for a `purpose` such as `to delete it`. `flag` is the flag that gives it
+/// without a question.
 ///
 /// # Errors
 /// The user types another text, or standard error is no terminal.
-pub(crate) fn typed(question: &str, wanted: &str, flag: &str) -> Result<(), Error> {
-    let terminal = asking(question, flag)?;
-    let typed = answer(&terminal, question)?;
+pub(crate) fn typed(question: &str, purpose: &str, wanted: &str, flag: &str) -> Result<(), Error> {
+    let wish = format!("Type {wanted:?} without the quotes {purpose}");
+    let terminal = asking(&format!("{question} {wish}."), flag)?;
+    let typed = answer(&terminal, question, &wish)?;
     if typed == wanted { Ok(()) } else { Err(Error::Declined) }
 }
 
@@ -325,26 +384,56 @@ fn asking(question: &str, flag: &str) -> Result<Term, Error> {
 }
 
 /// The progress of a wait, on standard error. It is shown on a terminal only, and removed at its end.
-pub(crate) struct Progress(ProgressBar);
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    /// Shows it later. `None`: it is shown already.
+    begin: Option<JoinHandle<()>>,
+}
 
 impl Progress {
-    /// Begins to show `text`.
+    /// Shows `text` if the wait takes more than a second.
     pub(crate) fn of(text: &str) -> Self {
-        let bar = ProgressBar::new_spinner().with_message(written(text, MAX_CELL).into_owned());
-        bar.set_style(ProgressStyle::with_template("{spinner} {msg} ({elapsed})").expect("the template is valid"));
-        bar.enable_steady_tick(TICK);
-        Self(bar)
+        let bar = spinner(text);
+        let later = bar.clone();
+        let begin = tokio::spawn(async move {
+            sleep(SLOW).await;
+            show(&later);
+        });
+        Self { bar, begin: Some(begin) }
+    }
+
+    /// Shows `text` at once, as the wait took a second already.
+    pub(crate) fn shown(text: &str) -> Self {
+        let bar = spinner(text);
+        show(&bar);
+        Self { bar, begin: None }
     }
 
     /// Shows another text.
     pub(crate) fn now(&self, text: &str) {
-        self.0.set_message(written(text, MAX_CELL).into_owned());
+        self.bar.set_message(written(text, MAX_CELL).into_owned());
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.begin.iter().for_each(JoinHandle::abort);
+        self.bar.finish_and_clear();
+    }
+}
+
+/// A spinner that is not shown yet.
+fn spinner(text: &str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+    bar.set_style(ProgressStyle::with_template("{spinner} {msg} ({elapsed})").expect("the template is valid"));
+    bar.with_message(written(text, MAX_CELL).into_owned())
+}
+
+/// Shows a spinner, unless its wait is over.
+fn show(bar: &ProgressBar) {
+    if !bar.is_finished() {
+        bar.set_draw_target(ProgressDrawTarget::stderr());
+        bar.enable_steady_tick(TICK);
     }
 }
 
@@ -427,6 +516,49 @@ mod tests {
         assert_eq!(folded(&command, Some(40)), command);
         let long = "x".repeat(90);
         assert_eq!(folded(&format!("a {long} b"), Some(40)), format!("a\n  {long}\n  b"));
+    }
+
+    #[test]
+    fn a_command_is_never_broken() {
+        let told = "the value is gone: read it again: kubectl tokenry show ci -n events; or ask";
+        let command = "kubectl tokenry show ci -n events;";
+        let lines = |text: &str, columns| broken(text, columns, [0, 2]).lines().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(lines(told, 40), ["the value is gone: read it again:", &format!("  {command}"), "  or ask"]);
+        assert_eq!(lines(told, 20)[2], format!("  {command}"), "a command that does not fit has a line of its own");
+        let quoted = "no such token; `kubectl tokenry list -n events` lists those that do, and `.git` is no token";
+        let whole = [
+            "no such token;",
+            "  `kubectl tokenry list -n events`",
+            "  lists those that do, and `.git` is no",
+            "  token",
+        ];
+        assert_eq!(lines(quoted, 40), whole);
+        assert_eq!(lines("one `open b", 8), ["one", "  `open", "  b"]);
+    }
+
+    #[test]
+    fn a_question_fits_the_terminal_with_its_answer() {
+        let (question, wish) =
+            ("Claim the value of ci? Its Secret is deleted, and nothing shows it again.", "Sure [y/N]");
+        assert_eq!(asked(question, wish, 120), format!("{question} {wish}"));
+        assert_eq!(asked(question, wish, 80), format!("{question}\n{wish}"));
+        assert_eq!(asked(question, wish, 40).lines().count(), 3);
+        assert!(asked(question, wish, 40).lines().all(|line| line.chars().count() <= 40));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_is_shown_after_a_second_and_not_once_it_is_over() {
+        let is_begun = |progress: &Progress| progress.begin.as_ref().unwrap().is_finished();
+        let long = Progress::of("waiting");
+        sleep(SLOW / 2).await;
+        assert!(!is_begun(&long));
+        sleep(SLOW).await;
+        assert!(is_begun(&long));
+        let short = Progress::of("waiting");
+        let begin = short.begin.as_ref().unwrap().abort_handle();
+        drop(short);
+        sleep(SLOW / 2).await;
+        assert!(begin.is_finished(), "its wait is over");
     }
 
     #[test]

@@ -5,16 +5,19 @@ use serde_json::{Value, json};
 use super::{
     Error,
     connection::Workplace,
+    denial::Denial,
     explain::AskedVerifier,
-    output,
+    lacking,
+    output::MAX_LINE,
     screen::{Health, mark, say},
-    token::view,
+    token::{show, view},
 };
 use crate::{
     access::header::ROLE,
     crd::{ApiToken, api_token::Effective},
     outside::{
         Refusal,
+        foreign::written,
         presenting::{NoVerdict, PresentedValue, VerifierAddress, present},
         survey::HttpReply,
     },
@@ -47,24 +50,28 @@ pub(super) async fn explain(place: &Workplace, asked: &UnreadQuestion<'_>, refus
         say(&mark(!effective.actions.is_empty(), &permissions));
     }
     let Refusal { kind, namespace, name, .. } = refusal;
-    let (slash, within) = match &**namespace {
-        "" => ("", String::new()),
-        namespace => ("/", format!(" in namespace {namespace}")),
+    let unread = match (&**namespace, &**name) {
+        (namespace, "") => format!("each {kind} in namespace {namespace}"),
+        ("", name) => format!("{kind} {name}"),
+        (namespace, name) => format!("{kind} {namespace}/{name}"),
     };
-    say(&mark(Health::Warning, &format!("{kind} {namespace}{slash}{name}: you may not read it")));
+    say(&mark(Health::Warning, &format!("{unread}: you may not read it")));
     let Some((url, ca)) = asked.verifier.read()? else {
-        return Err(Error::Refused(format!(
-            "there is no verdict, because you may not {} {kind}{within}: ask for that right, or give \
-             --verifier with the address of a verifier, such as that of kubectl port-forward",
-            refusal.verb.name()
-        )));
+        return Err(unjudged(refusal));
     };
     let reference = &token.spec.instance_ref;
     let own = (reference.namespace_or(home), reference.name.as_str());
     let (instance, (method, path)) = (asked.instance.unwrap_or(own), asked.request);
-    let unserved = || Error::Missing(format!("ApiToken {home}/{} shows no value; see its status", asked.token));
-    let secret = status.secret_name.as_deref().ok_or_else(unserved)?;
-    let shown = place.desk.value(home, secret).await.map_err(|refusal| Error::of_value(refusal, &token))?;
+    let unserved = || {
+        let (why, status) = (show::unshown(&token), view::command("status", &token));
+        Error::Missing(format!(
+            "there is no verdict, as ApiToken {home}/{} shows no value that a verifier could judge: {why}; see `{status}`; \
+             `kubectl tokenry verify` judges a value that you have",
+            asked.token
+        ))
+    };
+    let secret = show::secret(&token).ok_or_else(unserved)?;
+    let shown = place.desk.value(home, secret).await.map_err(|refusal| Error::of_value(refusal, &token, "--read"))?;
     let value = shown.and_then(|shown| shown.plaintext()).ok_or_else(unserved)?;
     let verifier = VerifierAddress { url, ca: ca.as_deref(), name: asked.verifier.name() };
     match present(&verifier, &PresentedValue { instance, method, path }, &value).await {
@@ -72,6 +79,18 @@ pub(super) async fn explain(place: &Workplace, asked: &UnreadQuestion<'_>, refus
         Err(NoVerdict::Odd(why)) => Err(Error::Usage(format!("--verifier: {why}"))),
         Err(NoVerdict::Away(why)) => Err(Error::Unreachable(format!("--verifier: {why}"))),
     }
+}
+
+/// The error of a question without a verdict.
+fn unjudged(refusal: &Refusal) -> Error {
+    let Some((who, right)) = Denial::of_right(refusal) else { return refusal.clone().into() };
+    let rights = [right];
+    Error::Refused(format!(
+        "there is no verdict, because {}; give --verifier with the address of a verifier, such as that of \
+         `kubectl port-forward`, to ask it as the owner of the token{}",
+        lacking::sentence(&rights),
+        lacking::advice(&who, &rights)
+    ))
 }
 
 /// The permissions of a token, in words.
@@ -101,15 +120,20 @@ fn conclude(reply: &HttpReply) -> Result<(), Error> {
     match reply.status {
         200 => {
             let by = role.map(|role| format!(", effective role {role}")).unwrap_or_default();
-            output::line(&format!("allowed: 200, says the verifier{by}"));
+            told(&format!("allowed: 200, says the verifier{by}"));
             Ok(())
         }
         401 | 403 => {
-            output::line(&format!("refused: {}, says the verifier: {hint}", reply.status));
+            told(&format!("refused: {}, says the verifier: {hint}", reply.status));
             Err(Error::No)
         }
         status => Err(Error::Unreachable(format!("--verifier: it answers {status} and no verdict; try again"))),
     }
+}
+
+/// Prints a line that has text of the verifier.
+fn told(line: &str) {
+    say(&written(line, MAX_LINE));
 }
 
 #[cfg(test)]

@@ -9,30 +9,33 @@ use zeroize::Zeroizing;
 use super::{
     Error,
     connection::{Connection, Workplace},
+    denial,
     explain::{conclude, named},
     names::{self, Nameable},
     screen::hidden,
 };
 use crate::{
+    access::Step,
     crd::ApiToken,
-    outside::{Clock, SystemClock},
+    outside::{Clock, Refusal, SystemClock, Why},
     token::{Digest, Id, format},
     verifier::{
+        Cause,
         explain::{Question, ask},
         index::Key,
     },
 };
 
 /// The longest text that is read from standard input, in bytes.
-const MAX: u64 = 8 * 1024;
+const MAX: u64 = 8192;
 
 #[derive(Args)]
 pub(crate) struct Verify {
-    /// `-`: standard input, which is also the default; a value on the command line would stay in the shell's history
+    /// -: read the value from standard input, the default; on the command line it would stay in the shell's history
     #[arg(default_value = "-")]
     value: String,
     /// Instance that the request is sent to, as NAME or NAMESPACE/NAME; default: the token's own Instance
-    #[arg(long, add = names::of(Nameable::Instance))]
+    #[arg(long, add = names::of(Nameable::Instance), value_parser = names::placed)]
     instance: Option<String>,
     /// Method of the request
     #[arg(long, default_value = "GET")]
@@ -40,7 +43,7 @@ pub(crate) struct Verify {
     /// Path of the request
     #[arg(long, default_value = "/")]
     path: String,
-    /// Look for the token in all namespaces
+    /// Look in all namespaces at once; default: in the namespace first, and then in all
     #[arg(long, short = 'A')]
     all_namespaces: bool,
     #[command(flatten)]
@@ -58,45 +61,113 @@ impl Verify {
         }
         let value = match hidden("Value, which is not shown here: ")? {
             Some(value) => value,
-            None => read()?,
+            None => text(&read()?)?,
         };
         let value = value.trim();
-        let id =
-            format::id(value).map_err(|error| Error::Usage(format!("standard input has no token: it is {error}")))?;
+        if value.is_empty() {
+            let told = "standard input is empty; give it the value, such as: kubectl tokenry verify < FILE";
+            return Err(Error::Usage(told.to_owned()));
+        }
+        let id = match format::id(value) {
+            Ok(id) => id,
+            Err(error) => {
+                let step = Step { passed: false, object: "the value".into(), text: error.to_string() };
+                return conclude(&Cause::Malformed.into(), vec![step], None);
+            }
+        };
         let (digest, id) = (Digest::of(value), id.to_owned());
-        let (verdict, trail, name) = self.connection.work(async |place| {
-            let token = self.find(place, &id, digest).await?;
+        let judged = self.connection.work(async |place| {
+            let Some(token) = self.find(place, &id, digest).await? else { return Ok(None) };
             let instance = self.instance.as_deref().map(|given| named(given, &place.namespace));
             let (method, path) = (self.method.clone(), self.path.clone());
-            let name = token.name.to_string();
+            let key = token.clone();
             let (token, value, organization, project) = (Some(token), Id::of(&id), None, None);
             let question = Question { token, value, instance, method, path, organization, project };
             let (verdict, trail) = place.desk.shown(ask(place.desk.client(), &question, SystemClock.now())).await?;
-            Ok((verdict, trail, name))
+            Ok(Some((verdict, trail, key)))
         })?;
-        conclude(&verdict, trail, Some(&name))
+        match judged {
+            Some((verdict, trail, key)) => conclude(&verdict, trail, Some(&key)),
+            None => conclude(&Cause::Unknown.into(), vec![unknown(&id)], None),
+        }
     }
 
-    /// The token that serves the value with this id and digest.
-    async fn find(&self, place: &Workplace, id: &str, digest: Digest) -> Result<Key, Error> {
-        let namespace = (!self.all_namespaces).then_some(&*place.namespace);
-        let tokens: Vec<ApiToken> = place.desk.list(namespace, None).await?;
-        let place =
-            namespace.map_or_else(|| "any namespace".to_owned(), |name| format!("namespace {name}; -A looks in all"));
-        let unknown = || Error::Missing(format!("no ApiToken has a value with id {id} in {place}"));
-        let has = |token: &&ApiToken| {
-            let records = token.status.iter().flat_map(|status| &status.records);
-            { records }.any(|record| record.id == id && record.sha256 == digest)
+    /// The token that serves the value with this id and digest. `None`: no token of any namespace does.
+    ///
+    /// # Errors
+    /// The API server refused the read or did not answer.
+    async fn find(&self, place: &Workplace, id: &str, digest: Digest) -> Result<Option<Key>, Error> {
+        if !self.all_namespaces {
+            let here: Vec<ApiToken> = place.desk.list(Some(&place.namespace), None).await?;
+            if let Some(found) = serving(&here, id, digest) {
+                return Ok(Some(found));
+            }
+        }
+        let all: Result<Vec<ApiToken>, _> = place.desk.list(None, None).await;
+        let unseen = |refusal: Refusal| {
+            if self.all_namespaces || !matches!(refusal.why, Why::Forbidden(_)) {
+                return refusal.into();
+            }
+            Error::Refused(format!(
+                "there is no verdict: no ApiToken in namespace {} has a value with id {id}, and {}; give the \
+                 namespace of the token, by --namespace; `kubectl tokenry grant SUBJECT --view` there is enough to look",
+                place.namespace,
+                denial::cause(&refusal),
+            ))
         };
-        let token = tokens.iter().find(has).ok_or_else(unknown)?;
-        Ok(Key::new(token.namespace().unwrap_or_default(), token.name_any()))
+        Ok(serving(&all.map_err(unseen)?, id, digest))
     }
 }
 
-/// The text on standard input.
-fn read() -> Result<Zeroizing<String>, Error> {
-    let mut text = Zeroizing::new(String::new());
-    let read = std::io::stdin().lock().take(MAX).read_to_string(&mut text);
+/// The one of these tokens that has a value with this id and digest.
+fn serving(tokens: &[ApiToken], id: &str, digest: Digest) -> Option<Key> {
+    let has = |token: &&ApiToken| {
+        let records = token.status.iter().flat_map(|status| &status.records);
+        { records }.any(|record| record.id == id && record.sha256 == digest)
+    };
+    let token = tokens.iter().find(has)?;
+    Some(Key::new(token.namespace().unwrap_or_default(), token.name_any()))
+}
+
+/// The step that no ApiToken passes.
+fn unknown(id: &str) -> Step {
+    let text = format!("has the id {id}, and no ApiToken in any namespace has a record of it");
+    Step { passed: false, object: "the value".into(), text }
+}
+
+/// The bytes on standard input.
+fn read() -> Result<Zeroizing<Vec<u8>>, Error> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    let read = std::io::stdin().lock().take(MAX).read_to_end(&mut bytes);
     read.map_err(|error| Error::local("cannot read standard input", error))?;
-    Ok(text)
+    Ok(bytes)
+}
+
+/// The text in these bytes.
+fn text(bytes: &[u8]) -> Result<Zeroizing<String>, Error> {
+    let unreadable = "standard input is no text in UTF-8, so it is no value; Windows PowerShell writes UTF-16 by `>`: \
+                      write the value by `Out-File -Encoding ascii`";
+    match std::str::from_utf8(bytes) {
+        _ if bytes.len() as u64 >= MAX => {
+            Err(Error::Usage(format!("standard input is too long for a value: {MAX} bytes")))
+        }
+        Ok(text) if !text.contains('\0') => Ok(Zeroizing::new(text.to_owned())),
+        Ok(_) | Err(_) => Err(Error::Usage(unreadable.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_text_or_too_long_is_no_value() {
+        assert_eq!(text(b"tkn_a\n").unwrap().as_str(), "tkn_a\n");
+        let utf16: Vec<u8> = "\u{feff}tkn".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        for bytes in [&b"t\xffn"[..], &utf16, b"t\0k\0n\0"] {
+            let refused = text(bytes).unwrap_err();
+            assert!(refused.code() == 2 && refused.to_string().contains("no text in UTF-8"), "{refused}");
+        }
+        assert!(text(&[b'a'; MAX as usize]).unwrap_err().to_string().contains("too long"));
+    }
 }

@@ -12,7 +12,7 @@ use super::{
     },
     client,
     connection::Connection,
-    error::UNREACHED,
+    error::unserved,
     output::{self, ObjectForm},
     screen::Rows,
 };
@@ -95,7 +95,7 @@ impl InCluster {
     /// # Errors
     /// The API server does not answer.
     async fn read(survey: &Survey, system: &str) -> Result<Self, Error> {
-        let away = |why: Why| Error::Unreachable(format!("{why}; {UNREACHED}"));
+        let away = |why: Why| Error::Unreachable(format!("{why}; {}", unserved(&why)));
         let kinds = match survey.object(&format!("/apis/{}", crd::GROUP)).await {
             Ok(group) => {
                 let versions = group["versions"].as_array().into_iter().flatten();

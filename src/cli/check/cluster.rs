@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 
 use super::finding::{CheckResult, CheckedPart, Results};
 use crate::{
-    cli::{error::UNREACHED, screen::Health},
+    cli::{error::unserved, screen::Health},
     outside::{Clock, SystemClock, survey::Survey},
 };
 
@@ -27,7 +27,7 @@ pub(super) async fn check(survey: &Survey) -> (ClusterState, Vec<CheckResult>) {
     let reply = match survey.get("/version").await {
         Ok(reply) => reply,
         Err(why) => {
-            results.add("the API server answers", vec![why.to_string()], (Health::Failed, UNREACHED));
+            results.add("the API server answers", vec![why.to_string()], (Health::Failed, unserved(&why)));
             return (ClusterState { answers: false, ahead: None }, results.done());
         }
     };

@@ -8,7 +8,7 @@ use super::{
     programs::Program,
 };
 use crate::{
-    cli::{Duties, duties, screen::Health},
+    cli::{Duties, advice, duties, screen::Health},
     crd::GROUP,
     operator::ELECTING,
     outside::{
@@ -59,9 +59,10 @@ pub(super) async fn check(visit: &CheckVisit<'_>) -> Vec<CheckResult> {
     }
     let place = Some(visit.namespace);
     let answers = visit.survey.review(&Holder::Myself, place, &KEEPING).await;
-    let hint = "an administrator gives them by kubectl tokenry grant user:NAME --create --apply";
+    let grant = format!("{} --apply", advice::command("grant user:NAME --create", visit.namespace));
+    let hint = format!("an administrator gives them by `{grant}`");
     let wanted = format!("you may keep tokens in namespace {}", visit.namespace);
-    judge(&mut results, wanted, &answers, (Health::Warning, hint));
+    judge(&mut results, wanted, &answers, (Health::Warning, &hint));
     for (rights, kept, hint) in [
         (
             &OTHERS[..],

@@ -7,7 +7,7 @@ mod tree;
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use jiff::Timestamp;
 
 use super::Error;
@@ -19,13 +19,21 @@ use object::{CreationRules, LintedObject, RawObject};
 use report::Report;
 use source::Source;
 
+/// Words of Go templates that no template of a token has.
+const TEMPLATED: [&str; 8] = ["{{ .", "{{.", "{{-", "{{ $", "{{ if ", "{{ range ", "{{ include ", "{{ end"];
+
+/// The next step for a file that cannot be parsed, and looks like a template.
+const TEMPLATE: &str = "; this looks like a Helm template, so render it first: \
+                        `helm template CHART | kubectl tokenry lint -f -`";
+
 #[derive(Args)]
+#[command(group = ArgGroup::new("manifests").args(["paths", "files"]).required(true).multiple(true))]
 pub(crate) struct Lint {
     /// Files or folders with manifests in YAML or JSON; - is standard input
-    #[arg(required_unless_present = "files", value_name = "FILE|FOLDER|-")]
+    #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// The same as FILE, as kubectl has it; may be given several times
-    #[arg(long = "filename", short = 'f', value_name = "FILE|FOLDER|-")]
+    /// The same as PATH, as kubectl has it; may be given several times
+    #[arg(long = "filename", short = 'f', value_name = "PATH")]
     files: Vec<PathBuf>,
     /// Read the folders within a folder, too; `.git` folders are left out
     #[arg(long, short = 'R')]
@@ -69,7 +77,10 @@ fn lint(sources: &[Source], namespace: &str, now: Timestamp) -> Report {
     for source in sources {
         let text = source.text.as_ref().map_err(|unparsed| report.add_unparsed(&source.name, unparsed));
         let Ok(text) = text else { continue };
-        let (documents, unparsed) = tree::documents(text);
+        let (documents, mut unparsed) = tree::documents(text);
+        if TEMPLATED.iter().any(|words| text.contains(words)) {
+            unparsed.iter_mut().take(1).for_each(|first| first.message += TEMPLATE);
+        }
         unparsed.iter().for_each(|unparsed| report.add_unparsed(&source.name, unparsed));
         files.push((&*source.name, documents));
     }
@@ -77,7 +88,7 @@ fn lint(sources: &[Source], namespace: &str, now: Timestamp) -> Report {
     for (file, documents) in &files {
         documents.iter().for_each(|document| RawObject::unfold(file, document, &mut objects));
     }
-    let (ours, others): (Vec<_>, Vec<_>) = objects.into_iter().partition(RawObject::is_ours);
+    let (ours, others): (Vec<_>, Vec<_>) = objects.into_iter().partition(RawObject::is_judged);
     (report.checked, report.ignored) = (ours.len(), others.len());
     for (name, labels) in others.iter().filter_map(RawObject::namespace) {
         manifests.add_namespace(name, labels);
@@ -138,6 +149,10 @@ mod tests {
         let faults: Vec<_> = report.faults.iter().map(|fault| (&*fault.file, fault.brief())).collect();
         assert_eq!(faults, [("a", "6:3 RoleMissing spec.role".to_owned())]);
         assert!(report.notes.is_empty(), "{report:?}");
+        let unread = of(&[("a", &format!("{TOKEN}  projects: [blue]\n")), ("b", INSTANCE)]);
+        let [fault] = &unread.faults[..] else { panic!("{unread:?}") };
+        assert_eq!((&*fault.file, &*fault.brief()), ("a", "6:3 Invalid spec.projects"));
+        assert!(fault.message.contains("set spec.api.projectFrom there"), "{fault:?}");
         let alone = of(&[("a", TOKEN)]);
         assert_eq!(alone.notes.len(), 1);
         assert!(alone.notes[0].message.contains("no manifest has Instance events/eem"), "{alone:?}");
@@ -154,6 +169,47 @@ mod tests {
         assert_eq!((report.checked, report.ignored), (1, 1));
         let faults: Vec<_> = report.faults.iter().map(report::LintFinding::brief).collect();
         assert_eq!(faults, ["4:104 Invalid spec.instanceRef"]);
+    }
+
+    #[test]
+    fn objects_of_json_may_follow_each_other() {
+        let object = |name: &str| {
+            format!(r#"{{"apiVersion": "tokenry.dev/v1alpha1", "kind": "ApiToken", "metadata": {{"name": "{name}"}}}}"#)
+        };
+        let third = format!("2:{} Invalid spec", object("b").len() + 2);
+        let faults = ["1:1 Invalid spec", "2:1 Invalid spec", &third];
+        assert_eq!(told(&format!("{}\n{} {}\n", object("a"), object("b"), object("c"))), faults);
+        let rest = format!("{}\n---\n{TOKEN}  projects: a\n---\na: [b\n", object("a"));
+        assert_eq!(told(&rest), ["1:1 Invalid spec", "8:3 Invalid spec.projects", "10:4 Unparsed "]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_before_a_document_hides_no_fault() {
+        let marked = format!("\u{feff}{TOKEN}  projects: a\n---\n\u{feff}{TOKEN}  projects: a\n");
+        assert_eq!(told(&marked), ["6:3 Invalid spec.projects", "13:3 Invalid spec.projects"]);
+    }
+
+    #[test]
+    fn an_object_without_a_version_is_told_unless_its_list_names_it() {
+        let bare = TOKEN.replace("apiVersion: tokenry.dev/v1alpha1\n", "");
+        assert_eq!(told(&format!("---\n{bare}")), ["2:1 Invalid apiVersion"]);
+        assert_eq!(told("kind: Deployment\nmetadata: {name: a}\n"), ["1:1 Invalid apiVersion"]);
+        assert_eq!(told("kind: Kustomization\nresources: [a]\n---\nmetadata: {}\n"), [""; 0], "no manifests");
+        let of = |list: &str, version: &str| {
+            let item = "items:\n- metadata: {name: ci}\n  spec: {projects: a}\n";
+            told(&format!("apiVersion: {version}\nkind: {list}\n{item}"))
+        };
+        let faults = ["5:3 Invalid spec.instanceRef", "5:10 Invalid spec.projects"];
+        assert_eq!(of("ApiTokenList", "tokenry.dev/v1alpha1"), faults);
+        assert_eq!(of("List", "v1"), ["4:3 Invalid apiVersion"]);
+        assert_eq!(told("apiVersion: tokenry.dev/v1alpha1\nkind: ApiTokenList\nitems: [a]\n"), [""; 0]);
+    }
+
+    #[test]
+    fn a_template_of_helm_has_a_hint() {
+        let report = of(&[("f", "a: {{ .Values.a }}\n---\nb: {{ .Values.b }}\n")]);
+        let hints = report.faults.iter().filter(|fault| fault.message.ends_with(TEMPLATE)).count();
+        assert_eq!((hints, report.faults.len()), (1, 2), "{report:?}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde_saphyr::Spanned;
 
 use super::{
     report::Report,
-    tree::{Document, Position, Tree},
+    tree::{Before, Document, Position, Tree},
 };
 use crate::{
     admission::ContentPolicies,
@@ -25,40 +25,56 @@ const VERSION: &str = "tokenry.dev/v1alpha1";
 pub(super) struct RawObject<'a> {
     pub(super) file: &'a str,
     start: Position,
-    /// The number of lines before the text of which the positions in `tree` are.
-    before: u64,
+    /// The text before that of which the positions in `tree` are.
+    before: Before,
     tree: &'a Tree,
+    /// The API version and the kind, its own or those that its list gives. Empty if there is none.
+    version: &'a str,
+    kind: &'a str,
 }
 
 impl<'a> RawObject<'a> {
     /// Adds the object of a document, or the objects of a list.
     pub(super) fn unfold(file: &'a str, Document { before, tree }: &'a Document, objects: &mut Vec<Self>) {
-        Self::unfold_tree(file, *before, tree, objects);
+        Self::of(file, *before, tree, None).unfold_list(objects);
     }
 
-    fn unfold_tree(file: &'a str, before: u64, tree: &'a Spanned<Tree>, objects: &mut Vec<Self>) {
-        let object = Self { file, start: tree.referenced.into(), before, tree: &tree.value };
-        let (version, kind) = (object.tree.text("apiVersion").unwrap_or_default(), object.kind());
-        if kind == "List" && version == "v1" || kind.ends_with("List") && object.is_ours() {
-            object.tree.items("items").iter().for_each(|item| Self::unfold_tree(file, before, item, objects));
-        } else {
-            objects.push(object);
+    /// The object in `tree`. `list` has the version and the kind that its list gives.
+    fn of(file: &'a str, before: Before, tree: &'a Spanned<Tree>, list: Option<(&'a str, &'a str)>) -> Self {
+        let own = |name: &str| tree.value.text(name);
+        let given = list.filter(|_| matches!(tree.value, Tree::Fields(_)));
+        let (version, kind) = match (own("apiVersion"), own("kind")) {
+            (None, None) => given.unwrap_or_default(),
+            (version, kind) => (version.unwrap_or_default(), kind.unwrap_or_default()),
+        };
+        Self { file, start: tree.referenced.into(), before, tree: &tree.value, version, kind }
+    }
+
+    fn unfold_list(self, objects: &mut Vec<Self>) {
+        let Self { file, before, version, kind, .. } = self;
+        // An item without version and kind has those of its list, as kubectl reads it.
+        let ours = kind.strip_suffix("List").filter(|_| self.is_ours()).map(|kind| (version, kind));
+        if ours.is_none() && (version, kind) != ("v1", "List") {
+            return objects.push(self);
         }
-    }
-
-    fn kind(&self) -> &'a str {
-        self.tree.text("kind").unwrap_or_default()
+        let items = self.tree.items("items").iter();
+        items.for_each(|item| Self::of(file, before, item, ours).unfold_list(objects));
     }
 
     /// True for an object of our API group.
-    pub(super) fn is_ours(&self) -> bool {
-        let group = self.tree.text("apiVersion").and_then(|version| version.split('/').next());
-        group == Some(GROUP)
+    fn is_ours(&self) -> bool {
+        self.version.split('/').next() == Some(GROUP)
+    }
+
+    /// True for an object of our API group, and for one that no API server takes, because its version is missing.
+    pub(super) fn is_judged(&self) -> bool {
+        let has = |name: &str| self.tree.field(name).is_some();
+        self.is_ours() || self.version.is_empty() && has("metadata") && (has("kind") || has("spec"))
     }
 
     /// The name and the labels, if the object is a namespace.
     pub(super) fn namespace(&self) -> Option<(String, BTreeMap<String, String>)> {
-        let is_one = self.kind() == "Namespace" && self.tree.text("apiVersion") == Some("v1");
+        let is_one = (self.version, self.kind) == ("v1", "Namespace");
         let metadata = self.tree.field("metadata").filter(|_| is_one)?.1;
         let labels = metadata.field("labels").and_then(|(_, labels)| serde_json::from_value(labels.value()).ok());
         Some((metadata.text("name")?.to_owned(), labels.unwrap_or_default()))
@@ -66,7 +82,7 @@ impl<'a> RawObject<'a> {
 
     /// The position of a field.
     pub(super) fn position(&self, path: &str) -> Position {
-        self.tree.position(path, self.start).below(self.before)
+        self.tree.position(path, self.start).after(self.before)
     }
 
     /// The object in words, such as `ApiToken events/ci`.
@@ -74,7 +90,8 @@ impl<'a> RawObject<'a> {
         let metadata = self.tree.field("metadata").map(|(_, metadata)| metadata);
         let text = |name: &str| metadata.and_then(|metadata| metadata.text(name));
         let name = text("name").or_else(|| text("generateName")).unwrap_or("(no name)");
-        format!("{} {}/{name}", self.kind(), text("namespace").unwrap_or(namespace))
+        let kind = if self.kind.is_empty() { "object" } else { self.kind };
+        format!("{kind} {}/{name}", text("namespace").unwrap_or(namespace))
     }
 }
 
@@ -104,6 +121,7 @@ impl<'a> LintedObject<'a> {
             return Self { object, named, faults: unserved, manifest: None };
         }
         let mut value = object.tree.value();
+        (value["apiVersion"], value["kind"]) = (json!(object.version), json!(object.kind));
         definitions.complete(&mut value);
         let mut faults = definitions.faults(&value);
         let mut refused = policies.faults(&value, namespace);
@@ -147,13 +165,18 @@ fn repeats(other: &Fault, fault: &Fault) -> bool {
 
 /// The faults of an object whose API version or kind no server serves.
 fn unserved(object: &RawObject<'_>, definitions: &Definitions) -> Vec<Fault> {
-    let mut faults = Vec::new();
-    if object.tree.text("apiVersion") != Some(VERSION) {
+    let (mut faults, kinds) = (Vec::new(), definitions.kinds().collect::<Vec<_>>());
+    let is_kind = kinds.contains(&object.kind);
+    if object.version.is_empty() {
+        let advice = if is_kind { format!("apiVersion: {VERSION}") } else { "it".to_owned() };
+        return vec![Fault::invalid("apiVersion", format!("is missing; add {advice}"))];
+    }
+    if object.version != VERSION {
         faults.push(Fault::invalid("apiVersion", format!("is not served; give {VERSION}")));
     }
-    if definitions.kinds().all(|kind| kind != object.kind()) {
-        let kinds: Vec<_> = definitions.kinds().collect();
-        faults.push(Fault::invalid("kind", format!("does not exist in {GROUP}; give one of {}", kinds.join(", "))));
+    if !is_kind {
+        let wrong = if object.kind.is_empty() { "is missing".into() } else { format!("does not exist in {GROUP}") };
+        faults.push(Fault::invalid("kind", format!("{wrong}; give one of {}", kinds.join(", "))));
     }
     faults
 }

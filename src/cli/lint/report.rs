@@ -12,9 +12,10 @@ use super::{
 };
 use crate::{
     cli::{
-        Error, output,
+        Error,
+        output::{self, MAX_LINE},
         sarif::{self, SarifFinding},
-        screen::remark,
+        screen::{remark, say},
     },
     crd::Fault,
     outside::foreign::written,
@@ -121,7 +122,7 @@ impl Report {
     /// Prints the faults. Notes and the summary go to standard error.
     pub(super) fn print(&self, form: LintForm) -> Result<(), Error> {
         match form {
-            LintForm::Text => self.faults.iter().for_each(|fault| output::line(&fault.line("error"))),
+            LintForm::Text => self.faults.iter().for_each(|fault| say(&written(&fault.line("error"), MAX_LINE))),
             LintForm::Json => output::object(self, output::ObjectForm::Json)?,
             LintForm::Sarif => output::object(&self.log(), output::ObjectForm::Json)?,
         }

@@ -4,16 +4,18 @@ use std::fmt;
 
 use serde::{
     Deserialize, Deserializer, Serialize,
-    de::{MapAccess, SeqAccess, Visitor},
+    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Map, Value};
-use serde_saphyr::{Location, Spanned, UserMessageFormatter};
+use serde_saphyr::{Location, NonFiniteFloatPolicy, Spanned, UserMessageFormatter};
 
 /// The most values of a document, with aliases replaced by their values. It bounds the effort for a document whose
 /// aliases grow exponentially.
 const MOST_VALUES: usize = 500_000;
 /// The most levels of a document. A deeper one would need more of the stack.
 const MOST_LEVELS: usize = 64;
+/// The byte order mark that some programs write before a text.
+const MARK: char = '\u{feff}';
 /// The most documents of a file.
 const MOST_DOCUMENTS: usize = 100_000;
 
@@ -30,9 +32,28 @@ impl Position {
 }
 
 impl Position {
-    /// The position in a text that begins with this number of further lines.
-    pub(super) fn below(self, lines: u64) -> Self {
-        Self { line: self.line + lines, ..self }
+    /// The position in a text that begins with this further text.
+    pub(super) fn after(self, Before { lines, columns }: Before) -> Self {
+        let columns = if self.line == 1 { columns } else { 0 };
+        Self { line: self.line + lines, column: self.column + columns }
+    }
+}
+
+/// The text before a part of a file: its lines, and the characters of its last line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Before {
+    lines: u64,
+    columns: u64,
+}
+
+impl Before {
+    /// With further text behind it.
+    fn and(self, text: &str) -> Self {
+        let columns = |text: &str| text.chars().count() as u64;
+        match text.rsplit_once('\n') {
+            Some((_, last)) => Self { lines: self.lines + text.matches('\n').count() as u64, columns: columns(last) },
+            None => Self { columns: self.columns + columns(text), ..self },
+        }
     }
 }
 
@@ -60,17 +81,19 @@ pub(super) enum Tree {
 /// A document, and its place in the file.
 #[derive(Clone, Debug)]
 pub(super) struct Document {
-    /// The number of lines before the text of which the positions in `tree` are.
-    pub(super) before: u64,
+    /// The text before that of which the positions in `tree` are.
+    pub(super) before: Before,
     pub(super) tree: Spanned<Tree>,
 }
 
 /// The documents of a text, and the faults of those that are neither YAML nor JSON, or too large. Empty documents are
 /// left out.
 pub(super) fn documents(text: &str) -> (Vec<Document>, Vec<Unparsed>) {
-    let of = |before: u64, trees: Vec<Spanned<Tree>>| trees.into_iter().map(move |tree| Document { before, tree });
+    // A program that joins files leaves their byte order marks within the text.
+    let text = &*text.strip_prefix(MARK).unwrap_or(text).replace(&format!("\n{MARK}"), "\n");
+    let of = |before: Before, trees: Vec<Spanned<Tree>>| trees.into_iter().map(move |tree| Document { before, tree });
     let unparsed = match parsed(text) {
-        Ok(trees) => return (of(0, trees).collect(), Vec::new()),
+        Ok(trees) => return (of(Before::default(), trees).collect(), Vec::new()),
         Err(unparsed) => unparsed,
     };
     let parts = parts(text);
@@ -82,26 +105,51 @@ pub(super) fn documents(text: &str) -> (Vec<Document>, Vec<Unparsed>) {
     for (before, part) in parts {
         match parsed(part) {
             Ok(trees) => documents.extend(of(before, trees)),
-            Err(Unparsed { position, message }) => faults.push(Unparsed { position: position.below(before), message }),
+            Err(Unparsed { position, message }) => faults.push(Unparsed { position: position.after(before), message }),
         }
     }
-    if faults.is_empty() { (documents, vec![unparsed]) } else { (documents, faults) }
+    // Objects of JSON that follow each other are no YAML, and kubectl reads them.
+    if faults.is_empty() && objects(text).0.is_empty() { (documents, vec![unparsed]) } else { (documents, faults) }
 }
 
-/// The parts of a text between its markers `---`, each with the number of lines before it.
-fn parts(text: &str) -> Vec<(u64, &str)> {
-    let (mut parts, mut begin, mut begun_before, mut at) = (Vec::new(), 0, 0, 0);
-    for (line, before) in text.split_inclusive('\n').zip(0..) {
-        let is_marker =
-            line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace));
-        if is_marker && at > begin && parts.len() < MOST_DOCUMENTS {
-            parts.push((begun_before, &text[begin..at]));
-            (begin, begun_before) = (at, before);
+/// The parts of a text, each with the text before it: objects of JSON that follow each other, and then the parts
+/// between markers `---`.
+fn parts(text: &str) -> Vec<(Before, &str)> {
+    let (mut parts, mut before, mut rest) = objects(text);
+    let mut at = 0;
+    while let Some(next) = rest[at..].find('\n').map(|newline| at + newline + 1) {
+        let marked = rest[next..].strip_prefix("---");
+        let is_marker = marked.is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace));
+        at = next;
+        if is_marker && parts.len() < MOST_DOCUMENTS {
+            let (part, others) = rest.split_at(next);
+            parts.push((before, part));
+            (before, rest, at) = (before.and(part), others, 0);
         }
-        at += line.len();
     }
-    parts.push((begun_before, &text[begin..]));
+    if parts.is_empty() || !rest.trim().is_empty() {
+        parts.push((before, rest));
+    }
     parts
+}
+
+/// The objects of JSON at the begin of a text, each with the text before it, and the rest of the text.
+fn objects(text: &str) -> (Vec<(Before, &str)>, Before, &str) {
+    let (mut objects, mut before, mut rest) = (Vec::new(), Before::default(), text);
+    loop {
+        let found = rest.trim_start();
+        let mut values = serde_json::Deserializer::from_str(found).into_iter::<IgnoredAny>();
+        if !found.starts_with('{')
+            || objects.len() >= MOST_DOCUMENTS
+            || values.next().is_none_or(|value| value.is_err())
+        {
+            return (objects, before, rest);
+        }
+        let (object, others) = found.split_at(values.byte_offset());
+        before = before.and(&rest[..rest.len() - found.len()]);
+        objects.push((before, object));
+        (before, rest) = (before.and(object), others);
+    }
 }
 
 /// The documents of a text without a fault.
@@ -110,6 +158,7 @@ fn parsed(text: &str) -> Result<Vec<Spanned<Tree>>, Unparsed> {
         with_snippet: false,
         // As kubectl reads numbers.
         legacy_octal_numbers: true,
+        non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
         budget: serde_saphyr::budget! {
             max_nodes: MOST_VALUES,
             max_events: 4 * MOST_VALUES,
@@ -118,11 +167,44 @@ fn parsed(text: &str) -> Result<Vec<Spanned<Tree>>, Unparsed> {
             flow_nesting_limit: MOST_LEVELS,
         },
     };
-    serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
+    let trees = serde_saphyr::from_multiple_with_options(text, options);
+    let mut trees: Vec<Spanned<Tree>> = trees.map_err(|error| {
         let told = error.render_with_formatter(&UserMessageFormatter);
-        let message = told.split_once(" at line ").map_or(&*told, |(message, _)| message).to_owned();
+        let message = told.split_once(" at line ").map_or(&*told, |(message, _)| message);
+        // The parser tells a breached limit in words of its code.
+        let message = message.split_once(": limits breached: ").map_or_else(
+            || message.to_owned(),
+            |(told, _)| format!("{told}: it may have {MOST_LEVELS} levels and {MOST_VALUES} values"),
+        );
         Unparsed { position: error.location().map_or(Position::START, Position::from), message }
-    })
+    })?;
+    trees.iter_mut().try_for_each(|tree| settle(tree, text))?;
+    Ok(trees)
+}
+
+/// Reads the numbers that are not finite as kubectl does: a number that is too large is a text. The parser gives no
+/// value for them.
+fn settle(tree: &mut Spanned<Tree>, text: &str) -> Result<(), Unparsed> {
+    match &mut tree.value {
+        Tree::Scalar(Value::Null) => {}
+        Tree::Scalar(_) => return Ok(()),
+        Tree::List(items) => return items.iter_mut().try_for_each(|item| settle(item, text)),
+        Tree::Fields(fields) => return fields.iter_mut().try_for_each(|(_, field)| settle(field, text)),
+    }
+    let span = tree.defined.span();
+    let place = span.byte_offset().zip(span.byte_len()).and_then(|(begin, length)| {
+        let begin = usize::try_from(begin).ok()?;
+        text.get(begin..begin + usize::try_from(length).ok()?)
+    });
+    let written = place.unwrap_or_default().trim();
+    let unsigned = written.trim_start_matches(['+', '-']);
+    if unsigned.starts_with(|first: char| first.is_ascii_digit()) {
+        tree.value = Tree::Scalar(written.into());
+    } else if unsigned.starts_with('.') {
+        let message = format!("{written} is no number that kubectl reads; quote it");
+        return Err(Unparsed { position: tree.referenced.into(), message });
+    }
+    Ok(())
 }
 
 impl Tree {
@@ -328,14 +410,27 @@ mod tests {
     }
 
     #[test]
+    fn a_number_that_is_too_large_is_a_text_as_kubectl_reads_it() {
+        let documents = parsed("a: ß\nb: [12e4567, -1e999]\n---\nc: 12e4567 # d\nd:\ne: ~\nf: 1e3\n").unwrap();
+        let values: Vec<_> = documents.iter().map(|document| document.value.value()).collect();
+        let second = json!({"c": "12e4567", "d": null, "e": null, "f": 1000.0});
+        assert_eq!(values, [json!({"a": "ß", "b": ["12e4567", "-1e999"]}), second]);
+        for odd in [".inf", "-.inf", ".nan"] {
+            let Unparsed { position, message } = parsed(&format!("a: 1\nb: {odd}\n")).unwrap_err();
+            assert_eq!(position, Position { line: 2, column: 4 });
+            assert_eq!(message, format!("{odd} is no number that kubectl reads; quote it"));
+        }
+    }
+
+    #[test]
     fn a_document_with_a_fault_hides_no_other() {
         let (documents, faults) = documents("a: 1\n--- # second\nb: [\n---\nc: 3\n---\n- ]\n");
-        let values: Vec<_> = documents.iter().map(|found| (found.before, found.tree.value.value())).collect();
+        let values: Vec<_> = documents.iter().map(|found| (found.before.lines, found.tree.value.value())).collect();
         assert_eq!(values, [(0, json!({"a": 1})), (3, json!({"c": 3}))]);
         let lines: Vec<_> = faults.iter().map(|fault| fault.position.line).collect();
         assert_eq!(lines, [3, 7], "{faults:?}");
         let alone = "a: |\n  ---\n  b\nc: d\n";
-        assert_eq!(parts(alone), [(0, alone)], "an indented line is no marker");
+        assert_eq!(parts(alone), [(Before::default(), alone)], "an indented line is no marker");
     }
 
     #[test]

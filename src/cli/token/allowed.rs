@@ -7,9 +7,13 @@ use kube::ResourceExt;
 use serde_json::Value;
 
 use crate::{
+    access::Rules,
     cli::{Error, connection::Workplace},
-    controller::manifests::{Manifest, Manifests},
-    crd::{ApiToken, Fault, Instance},
+    controller::{
+        manifests::{Manifest, Manifests},
+        policy::missing_policies,
+    },
+    crd::{AccessPolicy, ApiToken, Fault, Instance, InstanceRef, name::ObjectName},
     outside::{Refusal, Why},
 };
 
@@ -19,43 +23,101 @@ const OWNER: &str = "spec.owner";
 /// Succeeds if `instance` allows a new token.
 ///
 /// # Errors
-/// The Instance forbids a field. The text names the values that it allows.
-pub(super) fn check(instance: &Instance, token: &ApiToken, now: Timestamp) -> Result<(), Error> {
-    refuse(instance, &faults(instance, token, now), "created")
+/// The Instance forbids a field, and the text names the values that it allows. Or a policy does not exist.
+pub(super) async fn check(
+    place: &Workplace,
+    instance: &Instance,
+    token: &ApiToken,
+    now: Timestamp,
+) -> Result<(), Error> {
+    refuse(instance, &faults(instance, token, now), "created")?;
+    check_policies(place, instance, &token.spec.policies, "created").await
 }
 
-/// Succeeds if the Instance of `token` allows this change of its spec, or if the user may not read the Instance.
+/// Succeeds if the Instance has each of these policies, or if the user may not read them.
+async fn check_policies(place: &Workplace, instance: &Instance, named: &[ObjectName], deed: &str) -> Result<(), Error> {
+    let home = instance.namespace().unwrap_or_default();
+    let mut existing = Vec::new();
+    for name in named {
+        match place.desk.find::<AccessPolicy>(&home, name.as_str()).await {
+            Ok(Some(policy)) if policy.spec.instance_ref.name.as_str() != instance.name_any() => {}
+            Ok(None) => {}
+            Ok(Some(_)) | Err(Refusal { why: Why::Forbidden(_), .. }) => existing.push(name),
+            Err(refusal) => return Err(refusal.into()),
+        }
+    }
+    let missing: Vec<_> = missing_policies(instance, named, |name| existing.contains(&name)).collect();
+    let refused = || Error::Missing(format!("nothing was {deed}: {}", told(&missing)));
+    if missing.is_empty() { Ok(()) } else { Err(refused()) }
+}
+
+/// The Instance that `reference` of an object in the command's namespace names. `None`: it does not exist, or the user
+/// may not read it.
+///
+/// # Errors
+/// The API server does not answer.
+pub(super) async fn instance_of(place: &Workplace, reference: &InstanceRef) -> Result<Option<Instance>, Error> {
+    permitted(place.desk.find(reference.namespace_or(&place.namespace), reference.name.as_str()).await)
+}
+
+/// A found object. `None`: it does not exist, or the user may not read it.
+///
+/// # Errors
+/// The API server does not answer.
+pub(super) fn permitted<T>(found: Result<Option<T>, Refusal>) -> Result<Option<T>, Error> {
+    match found {
+        Err(Refusal { why: Why::Forbidden(_), .. }) => Ok(None),
+        found => Ok(found?),
+    }
+}
+
+/// Succeeds if `instance`, that of `token`, allows this change of its spec. An unknown Instance allows each change.
 ///
 /// # Errors
 /// The Instance forbids a changed field, or the API server does not answer.
 pub(super) async fn check_change(
     place: &Workplace,
+    instance: Option<&Instance>,
     token: &ApiToken,
     spec: &Value,
     now: Timestamp,
 ) -> Result<(), Error> {
-    let reference = &token.spec.instance_ref;
-    let found = place.desk.find(reference.namespace_or(&place.namespace), reference.name.as_str()).await;
-    let instance: Instance = match found {
-        Ok(Some(instance)) => instance,
-        Ok(None) | Err(Refusal { why: Why::Forbidden(_), .. }) => return Ok(()),
-        Err(refusal) => return Err(refusal.into()),
-    };
-    let Some(changed) = changed(token, spec) else { return Ok(()) };
-    let before = faults(&instance, token, now);
+    let (Some(instance), Some(changed)) = (instance, changed(token, spec)) else { return Ok(()) };
+    if let Some(owner) = spec["owner"].as_str() {
+        check_owner(instance, owner)?;
+    }
+    let before = faults(instance, token, now);
     let is_of_change = |fault: &Fault| {
         let fields = spec.as_object().into_iter().flat_map(|fields| fields.keys());
         { fields }.any(|field| fault.path.starts_with(&format!("spec.{field}")))
     };
     let is_new = |fault: &Fault| is_of_change(fault) || !before.contains(fault);
-    let new: Vec<_> = faults(&instance, &changed, now).into_iter().filter(is_new).collect();
-    refuse(&instance, &new, "changed")
+    let new: Vec<_> = faults(instance, &changed, now).into_iter().filter(is_new).collect();
+    refuse(instance, &new, "changed")?;
+    let policies = if spec["policies"].is_null() { &[] } else { &changed.spec.policies[..] };
+    check_policies(place, instance, policies, "changed").await
+}
+
+/// Succeeds unless tokens of this owner are refused. Such a token may end for good at once.
+fn check_owner(instance: &Instance, owner: &str) -> Result<(), Error> {
+    match Rules::of(instance) {
+        Ok(rules) if rules.refuses_owner(owner) => Err(Error::Usage(format!(
+            "nothing was changed: {owner} holds no role in Instance {}, so the token would be refused, and may end for \
+             good (spec.onOwnerRemoved); first add {owner} to spec.members of that Instance",
+            instance.name_any()
+        ))),
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 fn refuse(instance: &Instance, faults: &[Fault], deed: &str) -> Result<(), Error> {
-    let told: Vec<_> = faults.iter().map(|fault| format!("{}: {}", fault.path, fault.message)).collect();
-    let refused = || format!("Instance {} forbids it; nothing was {deed}: {}", instance.name_any(), told.join("; "));
+    let refused = || format!("Instance {} forbids it; nothing was {deed}: {}", instance.name_any(), told(faults));
     if faults.is_empty() { Ok(()) } else { Err(Error::Usage(refused())) }
+}
+
+/// The faults in one line.
+fn told(faults: &[Fault]) -> String {
+    faults.iter().map(|fault| format!("{}: {}", fault.path, fault.message)).collect::<Vec<_>>().join("; ")
 }
 
 /// The faults of a token that its Instance alone proves.
@@ -68,7 +130,7 @@ fn faults(instance: &Instance, token: &ApiToken, now: Timestamp) -> Vec<Fault> {
 }
 
 /// The token with these fields in its spec. A null removes a field. `None` if that is no token.
-fn changed(token: &ApiToken, spec: &Value) -> Option<ApiToken> {
+pub(super) fn changed(token: &ApiToken, spec: &Value) -> Option<ApiToken> {
     let mut changed = serde_json::to_value(token).ok()?;
     for (name, value) in spec.as_object()? {
         changed["spec"][name] = value.clone();
@@ -88,6 +150,31 @@ mod tests {
     }
 
     #[test]
+    fn no_token_is_given_to_somebody_whose_tokens_are_refused() {
+        let of = |spec: Value| -> Instance {
+            let mut all = json!({"ceiling": "Members", "members": [{"subject": "user:alice", "role": "viewer"}]});
+            all.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+            object("Instance", "eem", all)
+        };
+        let with = |subject: &str| json!({"members": [{"subject": subject, "role": "viewer"}]});
+        let cases = [
+            (json!({}), "user:alice", true),
+            (json!({}), "user:carol", false),
+            (json!({}), "account:a/b", true),
+            (json!({"formerOwners": ["user:alice"]}), "user:alice", false),
+            (json!({"ceiling": "None", "members": []}), "user:carol", true),
+            (with("group:staff"), "user:carol", true),
+            (with("team:x"), "team:x", true),
+            (with("team:x"), "user:carol", false),
+        ];
+        for (spec, owner, is_allowed) in cases {
+            let told = check_owner(&of(spec.clone()), owner).map_err(|error| error.to_string());
+            assert_eq!(told.is_ok(), is_allowed, "{spec} {owner}: {told:?}");
+            assert!(told.err().is_none_or(|told| told.contains(owner) && told.contains("spec.members")));
+        }
+    }
+
+    #[test]
     fn a_fault_says_what_the_instance_allows_and_an_owner_is_left_to_the_cluster() {
         let instance: Instance = object(
             "Instance",
@@ -100,7 +187,10 @@ mod tests {
             object("ApiToken", "ci", spec)
         };
         let now = "2027-01-01T00:00:00Z".parse().unwrap();
-        let told = |more: Value| check(&instance, &of(more), now).map_err(|error| error.to_string());
+        let told = |more: Value| {
+            let faults = faults(&instance, &of(more), now);
+            refuse(&instance, &faults, "created").map_err(|error| error.to_string())
+        };
         assert_eq!(told(json!({})), Ok(()));
         let role = told(json!({"role": "root"})).unwrap_err();
         assert_eq!(

@@ -3,16 +3,17 @@
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
+use super::{each::each, needed, pick::Picked};
 use crate::{
-    cli::{Error, connection::Workplace, screen::remark},
+    cli::{Error, connection::Workplace, denial::Denial, lacking, screen::remark},
     crd::ApiToken,
-    outside::desk::Intent,
+    outside::{Refusal, desk::Intent},
 };
 
 /// Changes the spec of tokens, and says `done` of each one. With `dry_run`, the API server checks each change only.
 pub(crate) async fn change(
     place: &Workplace,
-    tokens: &[ApiToken],
+    picked: Picked,
     spec: &Value,
     dry_run: bool,
     done: &str,
@@ -21,10 +22,23 @@ pub(crate) async fn change(
         true => (Intent::Rehearse, "the API server accepts it; nothing was changed"),
         false => (Intent::Do, done),
     };
-    for token in tokens {
+    let change = async |token: &ApiToken| {
         let changed = place.desk.change(token, json!({ "spec": spec }), intent).await;
-        changed.map_err(|refusal| Error::of_write(refusal, token))?;
+        if let Err(refusal) = changed {
+            return Err(refused(place, refusal, token, spec).await);
+        }
         remark(&format!("{}: {said}", token.name_any()));
+        Ok(())
+    };
+    each(picked, change).await
+}
+
+/// A refused change of a token. If the authorizer refuses it, admission policies may ask for another right. The text
+/// then names both.
+pub(super) async fn refused(place: &Workplace, refusal: Refusal, token: &ApiToken, spec: &Value) -> Error {
+    let Some((who, _)) = Denial::of_right(&refusal) else { return Error::of_write(refusal, token) };
+    match needed::missing(place, token, spec, None).await {
+        Ok(missing) if !missing.is_empty() => Error::Refused(lacking::told(&who, &missing)),
+        Ok(_) | Err(_) => Error::of_write(refusal, token),
     }
-    Ok(())
 }

@@ -6,8 +6,10 @@ use kube::ResourceExt;
 
 use super::{
     allowed,
+    creation::{self, CreationRights},
+    free, granted,
     times::{EndTime, ahead, both},
-    wait,
+    view, wait,
 };
 use crate::{
     access::Rules,
@@ -23,7 +25,9 @@ use crate::{
     crd::{
         ApiToken, Instance, InstanceRef,
         api_token::{ApiTokenSpec, DeliveryMode, Expiry, SecretTemplate},
+        condition,
         permission::Scope,
+        subject::canonical,
     },
     outside::{Clock, SystemClock, desk::Intent},
     verifier::index::Key,
@@ -32,9 +36,10 @@ use crate::{
 #[derive(Args)]
 pub(crate) struct Create {
     /// Name of the ApiToken; it is also the name of its Secret
+    #[arg(value_parser = names::object)]
     name: String,
     /// Instance of the token, NAME or NAMESPACE/NAME; default: the only Instance of the namespace
-    #[arg(long, value_name = "INSTANCE", add = names::of(Nameable::Instance))]
+    #[arg(long, value_name = "INSTANCE", add = names::of(Nameable::Instance), value_parser = names::placed)]
     instance: Option<String>,
     /// Role of the token; default: as the Instance says
     #[arg(long, add = names::of(Nameable::Role))]
@@ -59,7 +64,7 @@ pub(crate) struct Create {
     #[arg(long = "project", value_name = "NAME")]
     projects: Vec<String>,
     /// AccessPolicy that the token joins; may be given several times
-    #[arg(long = "policy", value_name = "NAME", add = names::of(Nameable::Policy))]
+    #[arg(long = "policy", value_name = "NAME", add = names::of(Nameable::Policy), value_parser = names::object)]
     policies: Vec<String>,
     /// Show the value once only: its Secret is deleted when the value is claimed, or after an hour
     #[arg(long)]
@@ -77,6 +82,13 @@ pub(crate) struct Create {
     connection: Connection,
 }
 
+/// The token of a command line.
+struct WantedToken {
+    token: ApiToken,
+    /// True if its Instance has the operator give the owner the right to read the value.
+    is_granted: bool,
+}
+
 impl Create {
     pub(crate) fn main(self) -> Result<(), Error> {
         self.connection.work(async |place| self.run(place).await)
@@ -85,28 +97,54 @@ impl Create {
     async fn run(&self, place: &Workplace) -> Result<(), Error> {
         let now = SystemClock.now();
         self.expires.iter().try_for_each(|end| ahead(end, now, "--expires"))?;
-        let instance = self.instance(place).await?;
-        let wanted = self.token(&place.namespace, &instance, self.role(&instance)?);
-        allowed::check(&instance, &wanted, now)?;
         let intent = if self.dry_run { Intent::Rehearse } else { Intent::Do };
-        let token = place.desk.create(&wanted, intent).await.map_err(|refusal| Error::of_write(refusal, &wanted))?;
+        let known = match self.wanted(place, now).await {
+            // The review names the right to read the Instance, and all others that are missing.
+            Err(Error::Refused(_)) => None,
+            wanted => Some(wanted?),
+        };
+        let mut rights = self.rights(place);
+        // The operator gives the owner that right once the token exists.
+        let is_granted = known.as_ref().is_some_and(|known| known.is_granted);
+        rights.reads &= !is_granted;
+        creation::review(place, &rights, known.as_ref().map(|known| &known.token), intent).await?;
+        let WantedToken { token: wanted, .. } = match known {
+            Some(wanted) => wanted,
+            None => self.wanted(place, now).await?,
+        };
+        free::check(place, &self.name).await?;
+        let token = match place.desk.create(&wanted, intent).await {
+            Ok(token) => token,
+            Err(refusal) => return Err(creation::refused(place, &wanted, refusal).await),
+        };
         match (self.dry_run, self.output) {
             (true, None) => remark(&format!("{}: the API server accepts it; nothing was created", self.name)),
             (_, Some(form)) => output::object(&token, form)?,
-            (false, None) => self.deliver(place, &token, now).await.inspect_err(|_| {
-                let name = &self.name;
+            (false, None) => self.deliver(place, &token, now, is_granted).await.inspect_err(|_| {
                 remark(&format!(
-                    "ApiToken {name} was created: kubectl tokenry status {name} shows it, set corrects it, delete removes it"
+                    "ApiToken {} was created: `{}` describes it, `show` prints its value, `set` corrects it, `delete` \
+                     removes it",
+                    self.name,
+                    view::command("status", &token)
                 ));
             })?,
         }
         Ok(())
     }
 
-    /// Waits for the value, and prints it.
-    async fn deliver(&self, place: &Workplace, token: &ApiToken, now: Timestamp) -> Result<(), Error> {
+    /// Waits for the value, and prints it. `is_granted`: the operator gives the owner the right to read it.
+    async fn deliver(
+        &self,
+        place: &Workplace,
+        token: &ApiToken,
+        now: Timestamp,
+        is_granted: bool,
+    ) -> Result<(), Error> {
         let token = wait::until(&place.desk, token, self.timeout, |token| show::secret(token).is_some()).await?;
-        show::print(place, &token).await?;
+        if is_granted {
+            granted::wait(place, &token, self.rights(place).to_value(&place.namespace)).await?;
+        }
+        show::print(place, &token, self.rights(place).value).await?;
         let status = token.status.as_ref();
         let end = status.and_then(|status| status.expires_at.as_ref()).map(|at| both(at.0, now));
         let name = token.name_any();
@@ -115,7 +153,32 @@ impl Create {
             None => format!("ApiToken {name} was created; this value never expires"),
         });
         remark(&show::again(&token, now));
+        // Such as a token without a role, which opens nothing.
+        if let Some(why) = view::condition(&token, condition::VALID).filter(|valid| valid.status == "False") {
+            remark(&format!("but no request with it is let in ({}): {}", why.reason, why.message));
+        }
         Ok(())
+    }
+
+    /// The new token, if its Instance allows it.
+    async fn wanted(&self, place: &Workplace, now: Timestamp) -> Result<WantedToken, Error> {
+        let instance = self.instance(place).await?;
+        let token = self.token(&place.namespace, &instance, self.role(&instance)?);
+        allowed::check(place, &instance, &token, now).await?;
+        let owner = self.owner.as_deref().map(canonical);
+        let is_granted = granted::is_given(place, &instance, owner.as_deref()).await?;
+        Ok(WantedToken { token, is_granted })
+    }
+
+    /// The rights that the command needs before it writes.
+    fn rights(&self, place: &Workplace) -> CreationRights<'_> {
+        CreationRights {
+            name: &self.name,
+            instance: self.instance.as_deref().map(|given| named(given, &place.namespace)),
+            waits: !self.dry_run && self.output.is_none(),
+            reads: !self.dry_run && self.output.is_none(),
+            value: if self.once { "--claim" } else { "--read" },
+        }
     }
 
     /// The Instance of the new token.

@@ -8,9 +8,9 @@ use serde_json::json;
 use super::{
     change::change,
     list,
-    pick::Pick,
-    plan::{Effects, PlannedChange, told},
-    readers::{NamespaceWorkloads, SecretReader, joined},
+    pick::{self, Pick},
+    plan::{Effects, PlannedChange, effects, told},
+    readers::{NamespaceWorkloads, SecretReader},
     times::both,
 };
 use crate::{
@@ -58,21 +58,23 @@ impl Revoke {
     }
 
     async fn run(&self, place: &Workplace) -> Result<(), Error> {
-        let mut tokens = self.pick.find(place).await?;
-        tokens.retain(|token| !token.spec.revoked);
-        if tokens.is_empty() {
+        // The tokens that can be listed say the further rights.
+        let mut picked = self.pick.find(place, |name| vec!["--revoke-token", name], pick::LOOKS).await?;
+        picked.tokens.retain(|token| !token.spec.revoked);
+        if picked.tokens.is_empty() && picked.failed.is_empty() {
             remark("nothing to revoke: each of these tokens is revoked already");
             return Ok(());
         }
-        if !self.yes && !self.dry_run {
-            consequences(place, &tokens, PlannedChange::Revoke).await?;
-            sure(&question(&tokens), "--yes")?;
+        if !self.yes && !self.dry_run && !picked.tokens.is_empty() {
+            picked.failed.iter().for_each(|failed| remark(&format!("not revoked: {}", failed.error)));
+            consequences(place, &picked.tokens, PlannedChange::Revoke).await?;
+            sure(&question(&picked.tokens), "--yes")?;
         }
         let mut spec = json!({"revoked": true});
         if let Some(reason) = self.reason {
             spec["revocationReason"] = json!(reason);
         }
-        change(place, &tokens, &spec, self.dry_run, "revoked; this is final").await
+        change(place, picked, &spec, self.dry_run, "revoked; this is final").await
     }
 }
 
@@ -80,27 +82,29 @@ impl Switch {
     /// Suspends the tokens, or with `active` resumes them.
     pub(crate) fn main(self, active: bool) -> Result<(), Error> {
         self.connection.work(async |place| {
-            let tokens = self.pick.living(place).await?;
+            let picked = self.pick.living(place).await?;
             let done = if active { "resumed" } else { "suspended; its Secret stays" };
-            change(place, &tokens, &json!({"active": active}), self.dry_run, done).await
+            change(place, picked, &json!({"active": active}), self.dry_run, done).await
         })
     }
 }
 
 /// Shows the effects of the end of tokens: those of `plan` for one token, and the list and the readers of several.
 pub(crate) async fn consequences(place: &Workplace, tokens: &[ApiToken], change: PlannedChange) -> Result<(), Error> {
-    let (workloads, now) = (NamespaceWorkloads::of(place).await?, SystemClock.now());
-    let mut all = Vec::new();
-    for token in tokens {
-        all.push(Effects::of(place, token, &workloads).await?);
-    }
-    match &all[..] {
-        [only] => told(change, only, now).iter().for_each(|line| remark(line)),
+    let now = SystemClock.now();
+    let (lines, unknown) = match tokens {
+        [only] => {
+            let effects = effects(place, only, change == PlannedChange::Delete).await?;
+            (told(change, &effects, now), effects.unknown)
+        }
         _ => {
             remark(&list::rows(tokens, now, false, false).fitted());
-            together(&all, now).iter().for_each(|line| remark(line));
+            let workloads = NamespaceWorkloads::of(place).await?;
+            let all: Vec<_> = tokens.iter().map(|token| Effects::of(token, &workloads)).collect();
+            (together(&all, now), workloads.unknown)
         }
-    }
+    };
+    lines.iter().chain(&unknown.told()).for_each(|line| remark(line));
     Ok(())
 }
 
@@ -111,17 +115,14 @@ fn together(all: &[Effects], now: Timestamp) -> Vec<String> {
         .map_or_else(|| "none of them was ever used".to_owned(), |at| format!("the last use was {}", both(at, now)));
     let mut lines = vec![format!("every request with them is refused at once, and for good; {used}")];
     let mut readers: Vec<_> = all.iter().flat_map(|effects| &effects.readers).map(SecretReader::told).collect();
-    let unknown: Vec<_> = all.iter().flat_map(|effects| effects.unknown.clone()).collect();
-    let unknown = joined(&unknown);
     readers.sort();
     readers.dedup();
-    lines.push(match (&readers[..], &unknown[..]) {
-        ([], []) => "no workload reads their Secrets".to_owned(),
-        ([], _) => "no reader of their Secrets is known".to_owned(),
+    lines.push(match (&readers[..], all.iter().all(|effects| effects.unknown.is_empty())) {
+        ([], true) => "no workload reads their Secrets".to_owned(),
+        ([], false) => "no reader of their Secrets is known".to_owned(),
         (_, _) => "these read their Secrets:".to_owned(),
     });
     lines.extend(readers.into_iter().map(|reader| format!("  {reader}")));
-    lines.extend(unknown.into_iter().map(|refusal| format!("not all is known: {refusal}")));
     lines
 }
 

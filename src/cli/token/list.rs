@@ -16,12 +16,13 @@ use crate::{
     cli::{
         Error,
         connection::{Connection, Workplace},
+        lacking::{self, LackedRight},
         names::{self, Nameable},
         output::{self, ObjectForm},
         screen::{PrintedColumns, Rows, remark},
     },
     crd::{ApiToken, GROUP, subject},
-    outside::{Clock, SystemClock, Verb, rights::Right, watch::Heard},
+    outside::{Clock, SystemClock, Verb, forbidder::Denied, rights::Right, watch::Heard},
 };
 
 #[derive(Args)]
@@ -119,7 +120,7 @@ impl List {
         self.find(place).await?;
         let namespace = self.namespace(place);
         if place.desk.may(WATCH, namespace).await.is_ok_and(|is_held| !is_held) {
-            return Err(unwatched(namespace));
+            return Err(unwatched(place, namespace).await);
         }
         let mut printed = PrintedRows::default();
         let mut heard = pin!(place.desk.watch::<ApiToken>(namespace, self.selector.as_deref()));
@@ -200,12 +201,10 @@ fn named(token: &ApiToken) {
 const WATCH: Right = Right::new(Verb::WATCH, GROUP, "apitokens");
 
 /// The refusal of a watch.
-fn unwatched(namespace: Option<&str>) -> Error {
-    let place = namespace.map_or_else(|| "all namespaces".to_owned(), |name| format!("namespace {name}"));
-    Error::Refused(format!(
-        "you may not watch apitokens.{GROUP} in {place}: ask an administrator for a role with that right, such as the \
-         ClusterRole tokenry-view"
-    ))
+async fn unwatched(place: &Workplace, namespace: Option<&str>) -> Error {
+    let namespace = namespace.unwrap_or_default();
+    let denied = Denied { verb: "watch", resource: "apitokens", group: GROUP, namespace, ..Denied::default() };
+    lacking::lacks(place, "", &[LackedRight::denied(&denied)]).await
 }
 
 /// The rows of tokens.

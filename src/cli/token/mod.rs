@@ -3,10 +3,15 @@
 mod allowed;
 mod change;
 pub(crate) mod create;
+mod creation;
 pub(crate) mod delete;
+mod each;
 pub(crate) mod end;
+pub(crate) mod free;
+mod granted;
 pub(crate) mod list;
-mod pick;
+mod needed;
+pub(crate) mod pick;
 pub(crate) mod plan;
 mod printed;
 mod readers;

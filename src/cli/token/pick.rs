@@ -1,12 +1,16 @@
 //! The tokens that a command names: by name, by labels, or all of a namespace.
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 use kube::ResourceExt;
 
+use super::{each::FailedToken, wait};
 use crate::{
     cli::{
-        Error,
+        Error, advice,
         connection::Workplace,
+        lacking,
         names::{self, Nameable},
         screen::remark,
     },
@@ -15,66 +19,105 @@ use crate::{
 
 /// The tokens of a command.
 #[derive(Args, Clone, Debug)]
+#[group(required = true, multiple = false)]
 pub(crate) struct Pick {
     /// Names of ApiTokens
-    #[arg(required_unless_present_any = ["selector", "all"], conflicts_with_all = ["selector", "all"])]
-    #[arg(add = names::of(Nameable::Token))]
+    #[arg(add = names::of(Nameable::Token), value_parser = names::object)]
     pub(crate) names: Vec<String>,
     /// All ApiTokens with these labels, such as app=shop
     #[arg(long, short = 'l', value_name = "LABELS")]
     pub(crate) selector: Option<String>,
     /// All ApiTokens of the namespace
-    #[arg(long, conflicts_with = "selector")]
+    #[arg(long)]
     pub(crate) all: bool,
 }
 
+/// The tokens that were found, and the named ones that were not.
+#[derive(Debug, Default)]
+pub(crate) struct Picked {
+    /// The tokens.
+    pub(crate) tokens: Vec<ApiToken>,
+    /// The names without a token, each with its cause.
+    pub(crate) failed: Vec<FailedToken>,
+}
+
+/// The words of `kubectl tokenry grant` that permit changes of tokens.
+pub(crate) const CHANGES: &[&str] = &["--create"];
+/// The words of `kubectl tokenry grant` that permit looks at tokens.
+pub(crate) const LOOKS: &[&str] = &["--view"];
+
+/// The words of `kubectl tokenry grant` that permit a command for the token of this name.
+type WordsToOne = fn(&str) -> Vec<&str>;
+
 impl Pick {
-    /// The tokens, in the order of their names on the command line.
+    /// The tokens, in the order of their names on the command line. A name without a token holds up no other one.
+    /// `to_one` permits the command for a token that the user may not read, and `to_all` that for tokens that the user
+    /// may not list.
     ///
     /// # Errors
-    /// A named token does not exist, no token matches, or the API server refused the read.
-    pub(crate) async fn find(&self, place: &Workplace) -> Result<Vec<ApiToken>, Error> {
+    /// The only named token does not exist, no token matches, or the API server refused the read.
+    pub(crate) async fn find(&self, place: &Workplace, to_one: WordsToOne, to_all: &[&str]) -> Result<Picked, Error> {
         let Workplace { desk, namespace } = place;
         if self.selector.is_some() || self.all {
-            let found: Vec<ApiToken> = desk.list(Some(namespace), self.selector.as_deref()).await?;
+            let found = desk.list(Some(namespace), self.selector.as_deref()).await;
+            let tokens: Vec<ApiToken> = found.map_err(|refusal| lacking::refused(refusal, to_all))?;
             let nothing = || Error::Missing(format!("no ApiToken matches in namespace {namespace}"));
-            return if found.is_empty() { Err(nothing()) } else { Ok(found) };
+            return if tokens.is_empty() { Err(nothing()) } else { Ok(Picked { tokens, failed: Vec::new() }) };
         }
-        let mut found = Vec::new();
-        for name in &self.names {
-            found.push(one(place, name).await?);
+        let mut picked = Picked::default();
+        // A name that is given twice is one token.
+        let mut met = BTreeSet::new();
+        for name in self.names.iter().filter(|name| met.insert(*name)) {
+            match one(place, name, &to_one(name)).await {
+                Ok(token) => picked.tokens.push(token),
+                Err(error) if self.names.len() == 1 => return Err(error),
+                Err(error) => picked.failed.push(FailedToken { name: name.clone(), error }),
+            }
         }
-        Ok(found)
+        Ok(picked)
     }
 
-    /// The tokens that are not revoked. A revocation is final, so the others are only named.
+    /// The tokens that have not ended. An end is final. So a named token that has ended counts as failed. One of
+    /// several that labels select, or of all, is only told.
     ///
     /// # Errors
-    /// Those of [`find`](Self::find), and: all of them are revoked.
-    pub(crate) async fn living(&self, place: &Workplace) -> Result<Vec<ApiToken>, Error> {
-        let (revoked, living): (Vec<_>, Vec<_>) =
-            self.find(place).await?.into_iter().partition(|token| token.spec.revoked);
-        let told = |token: &ApiToken| {
-            format!("{} is revoked, and that is final; kubectl tokenry create makes another token", token.name_any())
-        };
-        match (&revoked[..], &living[..]) {
-            ([first, ..], []) => return Err(Error::Missing(told(first))),
-            (some, _) => some.iter().for_each(|token| remark(&told(token))),
+    /// Those of [`find`](Self::find), and: all of them have ended.
+    pub(crate) async fn living(&self, place: &Workplace) -> Result<Picked, Error> {
+        let Picked { tokens, mut failed } = self.find(place, |_| CHANGES.to_vec(), CHANGES).await?;
+        let (mut living, mut ended) = (Vec::new(), Vec::new());
+        for token in tokens {
+            match wait::ended(&token) {
+                Some(why) => ended.push((token.name_any(), why)),
+                None => living.push(token),
+            }
         }
-        Ok(living)
+        let is_alone = self.names.is_empty() || ended.len() + failed.len() == 1;
+        match ended.first() {
+            Some((_, why)) if is_alone && living.is_empty() => {
+                ended[1..].iter().for_each(|(_, why)| remark(why));
+                return Err(Error::Missing(why.clone()));
+            }
+            Some(_) if self.names.is_empty() => ended.iter().for_each(|(_, why)| remark(why)),
+            Some(_) | None => {
+                let of_end = |(name, why)| FailedToken { name, error: Error::Missing(why) };
+                failed.extend(ended.into_iter().map(of_end));
+            }
+        }
+        Ok(Picked { tokens: living, failed })
     }
 }
 
-/// The token of that name.
+/// The token of that name. `words` of `kubectl tokenry grant` permit the command.
 ///
 /// # Errors
 /// The token does not exist, or the API server refused the read.
-pub(crate) async fn one(place: &Workplace, name: &str) -> Result<ApiToken, Error> {
+pub(crate) async fn one(place: &Workplace, name: &str, words: &[&str]) -> Result<ApiToken, Error> {
     let Workplace { desk, namespace } = place;
-    let found = desk.find(namespace, name).await?;
+    let found = desk.find(namespace, name).await.map_err(|refusal| lacking::refused(refusal, words))?;
     found.ok_or_else(|| {
         Error::Missing(format!(
-            "ApiToken {namespace}/{name} does not exist; `kubectl tokenry list -n {namespace}` lists those that do"
+            "ApiToken {namespace}/{name} does not exist; `{}` lists those that do",
+            advice::command("list", namespace)
         ))
     })
 }

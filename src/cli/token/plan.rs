@@ -7,14 +7,16 @@ use serde::Serialize;
 
 use super::{
     pick,
-    readers::{NamespaceWorkloads, SecretReader, joined, permitted},
+    readers::{NamespaceWorkloads, SecretReader},
     times::both,
     view::last_used,
+    wait,
 };
 use crate::{
     cli::{
         Error,
         connection::{Connection, Workplace},
+        lacking::Unlisted,
         names::{self, Nameable},
         output::{self, MAX_LINE, ObjectForm},
         screen::say,
@@ -28,7 +30,7 @@ pub(crate) struct Planning {
     /// Change to plan
     change: PlannedChange,
     /// Name of the ApiToken
-    #[arg(add = names::of(Nameable::Token))]
+    #[arg(add = names::of(Nameable::Token), value_parser = names::object)]
     name: String,
     /// Form of the output; default: text
     #[arg(long, short)]
@@ -57,19 +59,28 @@ pub(crate) struct Effects {
     pub(crate) last_used: Option<Timestamp>,
     /// The workloads that read the Secret.
     pub(crate) readers: Vec<SecretReader>,
+    /// True if the user may list all that can read the Secret.
+    #[serde(skip)]
+    knows_readers: bool,
     /// The workloads that are restarted after a new value.
     restarts: Vec<String>,
-    /// The policies that name the token as a member.
+    /// The policies that name the token as a member, if they were asked for.
     policies: Vec<String>,
-    /// The lists that the user may not read, as refusals in words. Their objects are missing above.
-    pub(crate) unknown: Vec<String>,
+    /// The lists that the user may not read. Their objects are missing above.
+    pub(crate) unknown: Unlisted,
 }
 
 impl Planning {
     pub(crate) fn main(self) -> Result<(), Error> {
         let effects = self.connection.work(async |place| {
-            let token = pick::one(place, &self.name).await?;
-            effects(place, &token).await
+            let token = pick::one(place, &self.name, pick::LOOKS).await?;
+            // Only a deletion still changes a token that has ended.
+            if let Some(why) = wait::ended(&token).filter(|_| self.change != PlannedChange::Delete) {
+                return Err(Error::Missing(why));
+            }
+            // The text names policies only before a deletion.
+            let policies = self.output.is_some() || self.change == PlannedChange::Delete;
+            effects(place, &token, policies).await
         })?;
         match self.output {
             Some(form) => output::object(&effects, form)?,
@@ -78,49 +89,57 @@ impl Planning {
             }
         }
         // The plan is printed as far as it is known.
-        if effects.unknown.is_empty() { Ok(()) } else { Err(Error::Refused(joined(&effects.unknown).join("\n"))) }
+        if effects.unknown.is_empty() { Ok(()) } else { Err(Error::Refused(effects.unknown.told().join("\n"))) }
     }
 }
 
-/// The objects that a change of one token concerns.
-pub(crate) async fn effects(place: &Workplace, token: &ApiToken) -> Result<Effects, Error> {
-    let workloads = NamespaceWorkloads::of(place).await?;
-    Effects::of(place, token, &workloads).await
+/// The objects that a change of one token concerns. With `policies`, these are among them.
+pub(crate) async fn effects(place: &Workplace, token: &ApiToken, policies: bool) -> Result<Effects, Error> {
+    let mut effects = Effects::of(token, &NamespaceWorkloads::of(place).await?);
+    if policies {
+        effects.add_policies(place, token).await?;
+    }
+    Ok(effects)
 }
 
 impl Effects {
     /// The objects that a change of the token concerns, among the workloads of its namespace.
-    pub(crate) async fn of(place: &Workplace, token: &ApiToken, workloads: &NamespaceWorkloads) -> Result<Self, Error> {
-        let Workplace { desk, namespace } = place;
+    pub(crate) fn of(token: &ApiToken, workloads: &NamespaceWorkloads) -> Self {
         let status = token.status.clone().unwrap_or_default();
         let secret = status.secret_name.clone();
-        let mut unknown = workloads.unknown.clone();
-        let instance = token.spec.instance_ref.namespace_or(namespace);
-        let policies: Vec<AccessPolicy> = permitted(desk.list(Some(instance), None).await, &mut unknown)?;
-        let member = format!("token:{namespace}/{}", token.name_any());
-        let names = |policy: &&AccessPolicy| policy.spec.members.iter().any(|named| named.as_str() == member);
         let restarts = token.spec.restart.iter().map(|target| format!("{:?}/{}", target.kind, target.name));
-        Ok(Self {
+        Self {
             token: token.name_any(),
             last_used: last_used(&status),
             readers: secret.as_deref().map(|secret| workloads.readers(secret)).unwrap_or_default(),
+            knows_readers: workloads.unknown.is_empty(),
             restarts: restarts.collect(),
-            policies: policies.iter().filter(names).map(ResourceExt::name_any).collect(),
+            policies: Vec::new(),
             secret,
-            unknown,
-        })
+            unknown: workloads.unknown.clone(),
+        }
     }
 
-    /// A line for each reader of the Secret. Without any, a line says so, unless the user may not list all of them.
+    /// Adds the policies that name the token as a member.
+    async fn add_policies(&mut self, place: &Workplace, token: &ApiToken) -> Result<(), Error> {
+        let Workplace { desk, namespace } = place;
+        let instance = token.spec.instance_ref.namespace_or(namespace);
+        let all: Vec<AccessPolicy> = self.unknown.permitted(desk.list(Some(instance), None).await)?;
+        let member = format!("token:{namespace}/{}", token.name_any());
+        let names = |policy: &&AccessPolicy| policy.spec.members.iter().any(|named| named.as_str() == member);
+        self.policies = all.iter().filter(names).map(ResourceExt::name_any).collect();
+        Ok(())
+    }
+
+    /// A line for each reader of the Secret. Without any, a line says so.
     pub(crate) fn read_by(&self) -> Vec<String> {
         let Some(secret) = &self.secret else { return vec!["no Secret shows its value".to_owned()] };
-        let mut lines = match (&self.readers[..], self.unknown.is_empty()) {
+        let mut lines = match (&self.readers[..], self.knows_readers) {
             ([], true) => vec![format!("no workload reads its Secret ({secret})")],
-            ([], false) => Vec::new(),
+            ([], false) => vec![format!("no reader of its Secret ({secret}) is known")],
             (_, _) => vec![format!("these read its Secret ({secret}):")],
         };
         lines.extend(self.readers.iter().map(|reader| format!("  {}", reader.told())));
-        lines.extend(joined(&self.unknown).iter().map(|refusal| format!("not all is known: {refusal}")));
         lines
     }
 }
@@ -175,6 +194,7 @@ pub(crate) fn told(change: PlannedChange, effects: &Effects, now: Timestamp) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outside::{Refusal, Why};
 
     #[test]
     fn a_plan_says_whom_a_change_concerns() {
@@ -184,9 +204,10 @@ mod tests {
             secret: Some("ci".into()),
             last_used: None,
             readers: vec![reader("w", 2, "env"), reader("x", 0, "envFrom"), reader("y", 1, "volume")],
+            knows_readers: true,
             restarts: vec!["Deployment/w".into()],
             policies: vec!["p".into()],
-            unknown: Vec::new(),
+            unknown: Unlisted::default(),
         };
         let told = |effects: &Effects, change| told(change, effects, Timestamp::UNIX_EPOCH).join("\n");
         let rotate = told(&effects, PlannedChange::Rotate);
@@ -203,9 +224,15 @@ mod tests {
         assert!(told(&effects, PlannedChange::Delete).contains("AccessPolicy p"));
         effects.readers.clear();
         assert!(told(&effects, PlannedChange::Revoke).contains("no workload reads its Secret (ci)"));
-        effects.unknown = vec!["you may not list pods".into()];
+        let denied = r#"x is forbidden: User "a" cannot list resource "pods" in API group "" in the namespace "n""#;
+        let listed = Err::<Vec<()>, _>(Refusal::because(Why::Forbidden(denied.into())));
+        assert_eq!(effects.unknown.permitted(listed).unwrap(), []);
+        assert!(told(&effects, PlannedChange::Delete).contains("no workload reads its Secret (ci)"));
+        effects.knows_readers = false;
         let unknown = told(&effects, PlannedChange::Revoke);
-        assert!(unknown.contains("not all is known: you may not list pods"), "{unknown}");
-        assert!(!unknown.contains("no workload reads"), "{unknown}");
+        assert!(unknown.contains("no reader of its Secret (ci) is known"), "{unknown}");
+        let sentence = "you may not list pods in namespace n";
+        assert!(effects.unknown.told()[0].starts_with(&format!("not all is known: {sentence}; ")));
+        assert_eq!(serde_json::to_value(&effects).unwrap()["unknown"], serde_json::json!([sentence]));
     }
 }

@@ -11,8 +11,8 @@ use kube::{Resource, ResourceExt};
 use serde::Serialize;
 
 use crate::{
-    cli::{Error, connection::Workplace, error::forbidden},
-    outside::{Refusal, Why, reader::Read},
+    cli::{Error, connection::Workplace, lacking::Unlisted},
+    outside::reader::Read,
 };
 
 /// A workload, or a Pod without one, that reads a Secret.
@@ -34,41 +34,15 @@ pub(crate) struct NamespaceWorkloads {
     templates: Vec<(String, PodSpec)>,
     /// The owner of each Job that has one, both by kind and name.
     owners: BTreeMap<String, String>,
-    /// The lists that the user may not read, as refusals in words.
-    pub(crate) unknown: Vec<String>,
-}
-
-/// The objects of a list, and no object of a list that the user may not read. Its refusal goes to `unknown`.
-pub(crate) fn permitted<K>(listed: Result<Vec<K>, Refusal>, unknown: &mut Vec<String>) -> Result<Vec<K>, Error> {
-    match listed {
-        Err(Refusal { why: Why::Forbidden(text), .. }) => {
-            unknown.push(forbidden(&text));
-            Ok(Vec::new())
-        }
-        other => Ok(other?),
-    }
-}
-
-/// Refusals in words, each advice once: `you may not list pods in …; you may not list jobs in …: ask …`.
-pub(crate) fn joined(refusals: &[String]) -> Vec<String> {
-    let mut by_advice = Vec::<(&str, Vec<&str>)>::new();
-    for refusal in refusals {
-        let (right, advice) = refusal.split_once(": ").unwrap_or((refusal, ""));
-        match by_advice.iter_mut().find(|(known, _)| *known == advice) {
-            Some((_, rights)) if rights.contains(&right) => {}
-            Some((_, rights)) => rights.push(right),
-            None => by_advice.push((advice, vec![right])),
-        }
-    }
-    let told = |(advice, rights): (&str, Vec<&str>)| format!("{}: {advice}", rights.join("; "));
-    by_advice.into_iter().map(told).map(|told| told.trim_end_matches(": ").to_owned()).collect()
+    /// The lists that the user may not read.
+    pub(crate) unknown: Unlisted,
 }
 
 impl NamespaceWorkloads {
     /// Lists the Pods and the workloads of the namespace.
     pub(crate) async fn of(place: &Workplace) -> Result<Self, Error> {
         let mut all = Self::default();
-        all.pods = permitted(place.desk.list(Some(&place.namespace), None).await, &mut all.unknown)?;
+        all.pods = all.unknown.permitted(place.desk.list(Some(&place.namespace), None).await)?;
         all.add::<Deployment>(place, |workload| workload.spec.as_ref()?.template.spec.as_ref()).await?;
         all.add::<StatefulSet>(place, |workload| workload.spec.as_ref()?.template.spec.as_ref()).await?;
         all.add::<DaemonSet>(place, |workload| workload.spec.as_ref()?.template.spec.as_ref()).await?;
@@ -82,7 +56,7 @@ impl NamespaceWorkloads {
 
     async fn add<K: Read>(&mut self, place: &Workplace, spec: fn(&K) -> Option<&PodSpec>) -> Result<(), Error> {
         let listed = place.desk.list::<K>(Some(&place.namespace), None).await;
-        for workload in permitted(listed, &mut self.unknown)? {
+        for workload in self.unknown.permitted(listed)? {
             let name = format!("{}/{}", K::kind(&()), workload.name_any());
             match (controller(&workload), spec(&workload)) {
                 (Some(owner), _) => drop(self.owners.insert(name, owner)),
@@ -199,12 +173,6 @@ mod tests {
     }
 
     #[test]
-    fn an_advice_is_given_once() {
-        let refusals = ["a: ask x", "b: ask x", "a: ask x", "c: ask y"].map(str::to_owned);
-        assert_eq!(joined(&refusals), ["a; b: ask x", "c: ask y"]);
-    }
-
-    #[test]
     fn a_workload_is_named_with_all_of_its_pods_and_without_any() {
         let spec = json!({"containers": [{"name": "c"}], "imagePullSecrets": [{"name": "ci"}]});
         let read: PodSpec = serde_json::from_value(spec.clone()).unwrap();
@@ -213,7 +181,7 @@ mod tests {
             pods: owners.map(|owner| pod(Some(owner), &spec)).to_vec(),
             templates: vec![("Deployment/web".into(), read.clone()), ("CronJob/day".into(), read)],
             owners: [("Job/night-1".to_owned(), "CronJob/night".to_owned())].into(),
-            unknown: Vec::new(),
+            unknown: Unlisted::default(),
         };
         let readers: Vec<_> = all.readers("ci").into_iter().map(|reader| (reader.name, reader.pods)).collect();
         let told = [("CronJob/day", 0), ("CronJob/night", 1), ("Deployment/web", 2), ("ReplicaSet/bare", 1)];

@@ -8,11 +8,14 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::{
-    allowed,
+    allowed, change,
+    each::each,
+    granted,
+    needed::{self, GrantableRight},
     pick::Pick,
     show,
     times::{EndTime, ahead, both, limit},
-    wait,
+    view, wait,
 };
 use crate::{
     cli::{
@@ -59,30 +62,61 @@ impl Rotate {
     async fn run(&self, place: &Workplace) -> Result<(), Error> {
         let now = SystemClock.now();
         self.previous.iter().try_for_each(|end| ahead(end, now, "--previous"))?;
-        let tokens = self.pick.living(place).await?;
-        if self.show && tokens.len() != 1 {
-            return Err(Error::Usage(format!("--show prints one value, and {} tokens match; name one", tokens.len())));
+        let picked = self.pick.living(place).await?;
+        let count = picked.tokens.len() + picked.failed.len();
+        if self.show && count != 1 {
+            return Err(Error::Usage(format!("--show prints one value, and {count} tokens match; name one")));
         }
-        let intent = if self.dry_run { Intent::Rehearse } else { Intent::Do };
         // The same id asks for nothing new, and two commands can run within one second.
         let id = format!("cli-{}", SystemClock.precise());
-        for token in tokens {
-            let spec = json!({"regenerate": {"id": id, "previous": previous(self.previous.as_ref())}});
-            allowed::check_change(place, &token, &spec, now).await?;
-            let changed = place.desk.change(&token, json!({ "spec": spec }), intent).await;
-            let changed = changed.map_err(|refusal| Error::of_write(refusal, &token))?;
-            match intent {
-                Intent::Rehearse => {
-                    remark(&format!("{}: the API server accepts it; nothing was changed", token.name_any()))
-                }
-                Intent::Do => self.follow(place, &changed, &id, now).await?,
-            }
+        each(picked, async |token| self.one(place, token, &id, now).await).await
+    }
+
+    /// Asks for a new value of one token, by this id.
+    async fn one(&self, place: &Workplace, token: &ApiToken, id: &str, now: Timestamp) -> Result<(), Error> {
+        match wait::paused(token) {
+            Some(why) if self.wait || self.show => return Err(Error::Pending(format!("{why}; nothing was changed"))),
+            Some(why) => remark(&why),
+            None => {}
         }
+        let spec = json!({"regenerate": {"id": id, "previous": previous(self.previous.as_ref())}});
+        let instance = allowed::instance_of(place, &token.spec.instance_ref).await?;
+        allowed::check_change(place, instance.as_ref(), token, &spec, now).await?;
+        if self.show && !self.is_right_to_come(place, instance.as_ref(), token).await? {
+            needed::review_change(place, token, &spec, to_value(place, token)).await?;
+        }
+        let intent = if self.dry_run { Intent::Rehearse } else { Intent::Do };
+        let changed = match place.desk.change(token, json!({ "spec": spec }), intent).await {
+            Ok(changed) => changed,
+            Err(refusal) => return Err(change::refused(place, refusal, token, &spec).await),
+        };
+        if self.dry_run {
+            remark(&format!("{}: the API server accepts it; nothing was changed", token.name_any()));
+            return Ok(());
+        }
+        if self.wait || self.show {
+            return self.follow(place, &changed, id, now).await;
+        }
+        let previous = self.previous_end(instance.as_ref(), token, now);
+        remark(&format!("{}: a new value is asked for; {previous}; --wait waits for it", token.name_any()));
         Ok(())
     }
 
-    /// The end of the previous values, in words. The overlap of the Instance is not known without the right to read it.
-    async fn previous_end(&self, place: &Workplace, token: &ApiToken, now: Timestamp) -> String {
+    /// True if the operator gives the user the right to the new value, because no Secret shows a value now.
+    async fn is_right_to_come(
+        &self,
+        place: &Workplace,
+        instance: Option<&Instance>,
+        token: &ApiToken,
+    ) -> Result<bool, Error> {
+        match instance.filter(|_| show::secret(token).is_none()) {
+            Some(instance) => granted::is_given(place, instance, view::holder(token)).await,
+            None => Ok(false),
+        }
+    }
+
+    /// The end of the previous values, in words. The overlap of an unknown Instance is not known either.
+    fn previous_end(&self, instance: Option<&Instance>, token: &ApiToken, now: Timestamp) -> String {
         let after =
             |length: &str| format!("the previous value works for {length} at most, once the new one is published");
         match &self.previous {
@@ -91,20 +125,12 @@ impl Rotate {
             Some(EndTime::Never) | None => {}
         }
         let own = token.spec.rotation.as_ref().and_then(|rotation| rotation.overlap.as_ref()).map(ToString::to_string);
-        let overlap = match own {
-            Some(own) => Some(own),
-            None => usual_overlap(place, token).await,
-        };
-        overlap.map_or_else(|| "the previous value works until its overlap is over".to_owned(), |text| after(&text))
+        own.or_else(|| instance.map(usual_overlap))
+            .map_or_else(|| "the previous value works until its overlap is over".to_owned(), |text| after(&text))
     }
 
+    /// Waits for the new value, and prints it if the user wants to see it.
     async fn follow(&self, place: &Workplace, token: &ApiToken, id: &str, now: Timestamp) -> Result<(), Error> {
-        let name = token.name_any();
-        if !self.wait && !self.show {
-            let previous = self.previous_end(place, token, now).await;
-            remark(&format!("{name}: a new value is asked for; {previous}; --wait waits for it"));
-            return Ok(());
-        }
         // The status names the answer as soon as the new value is on record, which is before it is published.
         let answered = |token: &ApiToken| {
             let Some(status) = &token.status else { return false };
@@ -116,25 +142,29 @@ impl Rotate {
         let token = wait::until(&place.desk, token, self.timeout, answered).await?;
         let records = Records::at(token.status.as_ref().map_or(&[], |status| &status.records), now);
         if self.show {
-            show::print(place, &token).await?;
+            granted::wait(place, &token, to_value(place, &token)).await?;
+            show::print(place, &token, "--read").await?;
         }
         let served = records.served().map_or(0, |record| record.generation);
-        let previous = match records.overlap_ends() {
+        let previous = match records.previous().and_then(|record| record.end()) {
             Some(end) if end > now => format!("the previous value works until {}", both(end, now)),
             _ => "no previous value works any more".to_owned(),
         };
-        remark(&format!("{name}: generation {served} is published; {previous}"));
+        remark(&format!("{}: generation {served} is published; {previous}", token.name_any()));
+        (self.show && show::is_shown_once(&token)).then(|| remark(&show::again(&token, now)));
         Ok(())
     }
 }
 
-/// The overlap that the Instance of a token gives it. `None` without the right to read the Instance.
-async fn usual_overlap(place: &Workplace, token: &ApiToken) -> Option<String> {
-    let reference = &token.spec.instance_ref;
-    let found = place.desk.find::<Instance>(reference.namespace_or(&place.namespace), reference.name.as_str());
-    let instance: Instance = found.await.ok()??;
-    let given = instance.spec.tokens.overlap.and_then(|overlap| overlap.default);
-    Some(given.map_or_else(|| USUAL_OVERLAP.to_owned(), |overlap| overlap.to_string()))
+/// The right to read the value of a token.
+fn to_value(place: &Workplace, token: &ApiToken) -> GrantableRight {
+    GrantableRight::to_value(&place.namespace, token.secret_name(), &["--read", &token.name_any()])
+}
+
+/// The overlap that an Instance gives a token without its own.
+fn usual_overlap(instance: &Instance) -> String {
+    let given = instance.spec.tokens.overlap.as_ref().and_then(|overlap| overlap.default.as_ref());
+    given.map_or_else(|| USUAL_OVERLAP.to_owned(), ToString::to_string)
 }
 
 /// The field `regenerate.previous`. One form replaces the other.

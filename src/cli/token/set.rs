@@ -3,12 +3,18 @@
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::{allowed, change::change, pick};
+use super::{
+    allowed,
+    change::change,
+    pick::{self, Picked},
+};
 use crate::{
     cli::{
         Error,
+        advice::quoted,
         connection::Connection,
         names::{self, Nameable},
+        screen::remark,
     },
     outside::{Clock, SystemClock},
 };
@@ -18,7 +24,7 @@ pub(crate) struct SetField {
     /// Field to change
     field: Field,
     /// Name of the ApiToken
-    #[arg(add = names::of(Nameable::Token))]
+    #[arg(add = names::of(Nameable::Token), value_parser = names::object)]
     name: String,
     /// New value; several projects or policies are separated by commas; an empty text removes the field
     value: String,
@@ -32,7 +38,7 @@ pub(crate) struct SetField {
 #[derive(Args)]
 pub(crate) struct Transfer {
     /// Name of the ApiToken
-    #[arg(add = names::of(Nameable::Token))]
+    #[arg(add = names::of(Nameable::Token), value_parser = names::object)]
     name: String,
     /// New owner, such as user:bob@example.com or team:platform
     #[arg(long, value_name = "SUBJECT")]
@@ -57,30 +63,80 @@ enum Field {
     Policies,
     /// The display name; the name of the object never changes: for another one, create a token and revoke this one
     Name,
+    /// The owner, which another command changes
+    #[value(hide = true)]
+    Owner,
 }
 
 impl SetField {
     pub(crate) fn main(self) -> Result<(), Error> {
-        let spec = spec(self.field, &self.value);
-        set(&self.connection, &self.name, &spec, self.dry_run)
+        let Self { name, value, .. } = &self;
+        let by_transfer = || {
+            let place = self.connection.given().map(|namespace| format!(" -n {}", quoted(namespace)));
+            Error::Usage(format!(
+                "another command changes the owner, as it gives the token away: kubectl tokenry transfer {} --to {}{}",
+                quoted(name),
+                quoted(value),
+                place.unwrap_or_default()
+            ))
+        };
+        let change = self.field.change(value).ok_or_else(by_transfer)?;
+        set(&self.connection, name, change, self.dry_run)
     }
 }
 
 impl Transfer {
     pub(crate) fn main(self) -> Result<(), Error> {
-        set(&self.connection, &self.name, &json!({"owner": self.to}), self.dry_run)
+        let change = FieldChange { title: "owner", field: "owner", value: json!(self.to) };
+        set(&self.connection, &self.name, change, self.dry_run)
     }
 }
 
-/// The part of the spec that changes. An empty text removes the field.
-fn spec(field: Field, value: &str) -> Value {
-    let text = if value.is_empty() { Value::Null } else { json!(value) };
-    match field {
-        Field::Role => json!({"role": text}),
-        Field::Description => json!({"description": text}),
-        Field::Name => json!({"displayName": text}),
-        Field::Projects => json!({"projects": names(value)}),
-        Field::Policies => json!({"policies": names(value)}),
+/// A field of the spec, and its new value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct FieldChange {
+    /// The field in words.
+    title: &'static str,
+    /// The name of the field in the spec.
+    field: &'static str,
+    /// The new value. `null` removes the field.
+    value: Value,
+}
+
+impl Field {
+    /// The change of this field. An empty text removes it. `None`: another command changes it.
+    fn change(self, value: &str) -> Option<FieldChange> {
+        let text = || if value.is_empty() { Value::Null } else { json!(value) };
+        let (title, field, value) = match self {
+            Self::Role => ("role", "role", text()),
+            Self::Description => ("description", "description", text()),
+            Self::Name => ("display name", "displayName", text()),
+            Self::Projects => ("projects", "projects", names(value)),
+            Self::Policies => ("policies", "policies", names(value)),
+            Self::Owner => return None,
+        };
+        Some(FieldChange { title, field, value })
+    }
+}
+
+impl FieldChange {
+    /// The change in words, such as `role viewer -> admin`. `old` is the value before it.
+    fn told(&self, old: &Value) -> String {
+        match *old == self.value {
+            true => format!("unchanged: {} is {} already", self.title, shown(old)),
+            false => format!("{} {} -> {}", self.title, shown(old), shown(&self.value)),
+        }
+    }
+}
+
+/// The value of a field, as a user writes it.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "(unset)".to_owned(),
+        Value::Array(items) => items.iter().map(shown).collect::<Vec<_>>().join(","),
+        Value::String(text) if text.contains(char::is_whitespace) => format!("{text:?}"),
+        Value::String(text) => text.clone(),
+        Value::Bool(_) | Value::Number(_) | Value::Object(_) => value.to_string(),
     }
 }
 
@@ -89,12 +145,19 @@ fn names(value: &str) -> Value {
     if value.is_empty() { Value::Null } else { value.split(',').map(str::trim).collect() }
 }
 
-/// Changes the spec of one token.
-fn set(connection: &Connection, name: &str, spec: &Value, dry_run: bool) -> Result<(), Error> {
+/// Changes one field of a token.
+fn set(connection: &Connection, name: &str, wanted: FieldChange, dry_run: bool) -> Result<(), Error> {
+    let spec = json!({ wanted.field: wanted.value });
     connection.work(async |place| {
-        let token = pick::one(place, name).await?;
-        allowed::check_change(place, &token, spec, SystemClock.now()).await?;
-        change(place, &[token], spec, dry_run, "changed").await
+        let token = pick::one(place, name, pick::CHANGES).await?;
+        let instance = allowed::instance_of(place, &token.spec.instance_ref).await?;
+        allowed::check_change(place, instance.as_ref(), &token, &spec, SystemClock.now()).await?;
+        let told = wanted.told(&json!(token.spec)[wanted.field]);
+        change(place, Picked { tokens: vec![token], failed: Vec::new() }, &spec, dry_run, &told).await?;
+        if dry_run {
+            remark(&format!("{name}, without --dry-run: {told}"));
+        }
+        Ok(())
     })
 }
 
@@ -104,10 +167,24 @@ mod tests {
 
     #[test]
     fn an_empty_text_removes_a_field() {
-        assert_eq!(spec(Field::Name, "Exporter"), json!({"displayName": "Exporter"}));
-        assert_eq!(spec(Field::Description, ""), json!({"description": null}));
-        assert_eq!(spec(Field::Projects, "a, b"), json!({"projects": ["a", "b"]}));
-        assert_eq!(spec(Field::Projects, ""), json!({"projects": null}));
-        assert_eq!(spec(Field::Policies, "p"), json!({"policies": ["p"]}));
+        let of = |field: Field, value| {
+            let FieldChange { field, value, .. } = field.change(value).unwrap();
+            json!({ field: value })
+        };
+        assert_eq!(of(Field::Name, "Exporter"), json!({"displayName": "Exporter"}));
+        assert_eq!(of(Field::Description, ""), json!({"description": null}));
+        assert_eq!(of(Field::Projects, "a, b"), json!({"projects": ["a", "b"]}));
+        assert_eq!(of(Field::Projects, ""), json!({"projects": null}));
+        assert_eq!(of(Field::Policies, "p"), json!({"policies": ["p"]}));
+    }
+
+    #[test]
+    fn a_change_names_the_field_and_both_values() {
+        let told = |field: Field, value, old| field.change(value).unwrap().told(&old);
+        assert_eq!(told(Field::Role, "admin", json!("viewer")), "role viewer -> admin");
+        assert_eq!(told(Field::Role, "", json!("viewer")), "role viewer -> (unset)");
+        assert_eq!(told(Field::Role, "viewer", json!("viewer")), "unchanged: role is viewer already");
+        assert_eq!(told(Field::Name, "The Exporter", Value::Null), "display name (unset) -> \"The Exporter\"");
+        assert_eq!(told(Field::Projects, "a, b", json!(["a"])), "projects a -> a,b");
     }
 }

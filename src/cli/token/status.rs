@@ -8,11 +8,9 @@ use k8s_openapi::{api::core::v1::Event, apimachinery::pkg::apis::meta::v1::Condi
 use kube::ResourceExt;
 
 use super::{
-    pick, plan,
-    readers::permitted,
-    show,
+    pick, plan, show,
     times::{both, relative},
-    view::last_used,
+    view::{self, last_used},
 };
 use crate::{
     cli::{
@@ -33,7 +31,7 @@ use crate::{
 #[derive(Args)]
 pub(crate) struct Status {
     /// Name of the ApiToken
-    #[arg(add = names::of(Nameable::Token))]
+    #[arg(add = names::of(Nameable::Token), value_parser = names::object)]
     name: String,
     #[command(flatten)]
     connection: Connection,
@@ -47,13 +45,15 @@ const MAX_EVENTS: usize = 10;
 struct Surroundings {
     readers: Vec<String>,
     events: Vec<String>,
+    /// The lists that the user may not read.
+    unknown: Vec<String>,
 }
 
 impl Status {
     pub(crate) fn main(self) -> Result<(), Error> {
         let now = SystemClock.now();
         let (token, around) = self.connection.work(async |place| {
-            let token = pick::one(place, &self.name).await?;
+            let token = pick::one(place, &self.name, pick::LOOKS).await?;
             let around = Surroundings::of(place, &token, now).await?;
             Ok((token, around))
         })?;
@@ -64,12 +64,11 @@ impl Status {
 
 impl Surroundings {
     async fn of(place: &Workplace, token: &ApiToken, now: Timestamp) -> Result<Self, Error> {
-        let readers = plan::effects(place, token).await?.read_by();
-        let mut unknown = Vec::new();
+        let effects = plan::effects(place, token, false).await?;
+        let (readers, mut unknown) = (effects.read_by(), effects.unknown);
         let listed = place.desk.events(&place.namespace, &token.uid().unwrap_or_default()).await;
-        let mut events = told(permitted(listed, &mut unknown)?, now);
-        events.extend(unknown.into_iter().map(|refusal| format!("not known: {refusal}")));
-        Ok(Self { readers, events })
+        let events = told(unknown.permitted(listed)?, now);
+        Ok(Self { readers, events, unknown: unknown.told() })
     }
 }
 
@@ -111,6 +110,7 @@ fn page(token: &ApiToken, around: &Surroundings, now: Timestamp) -> String {
     }
     section(&mut page, "Readers", &around.readers);
     section(&mut page, "Events", &around.events);
+    section(&mut page, "Not shown", &around.unknown);
     section(&mut page, "Next", &next(token, &status, now));
     page
 }
@@ -181,17 +181,20 @@ fn state(condition: &Condition) -> String {
 
 /// A generation on its time line.
 fn value(record: &Record, status: &ApiTokenStatus, now: Timestamp) -> String {
-    let end = record.end().map_or_else(
-        || "never expires".to_owned(),
-        |end| {
-            let verb = if end <= now { "ended" } else { "ends" };
-            format!("{verb} {}", both(end, now))
-        },
-    );
+    let ended =
+        status.revocation.as_ref().map(|ended| ended.at.0).filter(|at| record.end().is_none_or(|end| *at < end));
+    let end = match ended.or(record.end()) {
+        // A revoked value ends before its expiry.
+        None if record.state == State::Revoked => "ended".to_owned(),
+        Some(end) if record.state == State::Revoked && end > now => "ended".to_owned(),
+        Some(end) if end <= now => format!("ended {}", both(end, now)),
+        Some(end) => format!("ends {}", both(end, now)),
+        None => "never expires".to_owned(),
+    };
     let used = status.used().into_iter().find(|used| used.generation == record.generation);
     let used =
         used.map_or_else(|| "never used".to_owned(), |used| format!("last used {}", both(used.last_used_at.0, now)));
-    let is_valid = record.is_valid(now) && record.state != State::Revoked;
+    let is_valid = record.is_valid(now) && ended.is_none();
     let text =
         format!("{} {:?}, made {}, {end}, {used}", record.generation, record.state, both(record.created_at.0, now));
     mark(is_valid, &text)
@@ -208,7 +211,10 @@ fn next(token: &ApiToken, status: &ApiTokenStatus, now: Timestamp) -> Vec<String
     }
     let mut next = Vec::new();
     if !token.spec.active {
-        next.push("the token is suspended (spec.active): kubectl tokenry resume lets it in again".to_owned());
+        next.push(format!(
+            "the token is suspended (spec.active): `{}` lets it in again",
+            view::command("resume", token)
+        ));
     }
     let older = status.records.iter().filter(|record| record.state == State::Superseded && record.is_valid(now));
     next.extend(older.filter_map(|record| {
@@ -277,7 +283,11 @@ mod tests {
         .unwrap();
         let now = "2027-01-03T00:00:00Z".parse().unwrap();
         let readers = vec!["no workload reads its Secret (ci)".to_owned()];
-        let page = page(&token, &Surroundings { readers, events: told(vec![event], now) }, now);
+        let page = page(
+            &token,
+            &Surroundings { readers, events: told(vec![event], now), unknown: vec!["not all is known".into()] },
+            now,
+        );
         let lines: Vec<_> = page.lines().collect();
         for line in [
             "ApiToken a/ci",
@@ -290,11 +300,33 @@ mod tests {
             "  × 1 Superseded, made 2027-01-01T00:00:00Z (2d ago), ended 2027-01-02T00:00:00Z (24h ago), never used",
             "  a new value at 2027-03-01T00:00:00Z (in 57d), because a third of the lifetime is left then",
             "  no workload reads its Secret (ci)",
+            "Not shown",
+            "  not all is known",
             "  2d ago   Normal Published: m\\u{1b}[31m",
         ] {
             assert!(lines.contains(&line), "{line} is missing from\n{page}");
         }
         assert!(!page.contains('\u{1b}'), "{page}");
+    }
+
+    #[test]
+    fn a_value_of_a_token_that_ended_ended_with_it() {
+        let told = |state: &str, end: Option<&str>, ended: Option<&str>| {
+            let record = json!({"generation": 1, "id": "i", "sha256": "0".repeat(64), "state": state,
+                "createdAt": "2027-01-01T00:00:00Z", "expiresAt": end});
+            let revocation = ended.map(|at| json!({"reason": "Manual", "at": at}));
+            let status = serde_json::from_value(json!({ "revocation": revocation })).unwrap();
+            value(&serde_json::from_value(record).unwrap(), &status, "2027-01-03T00:00:00Z".parse().unwrap())
+        };
+        let (later, day) = (Some("2027-04-01T00:00:00Z"), Some("2027-01-02T00:00:00Z"));
+        for (state, end) in [("Revoked", later), ("Revoked", None), ("Active", later)] {
+            let told = told(state, end, day);
+            assert!(told.starts_with('×') && told.contains("ended 2027-01-02T00:00:00Z (24h ago)"), "{told}");
+        }
+        assert!(told("Revoked", later, None).contains("(2d ago), ended, never used"));
+        let before = told("Expired", Some("2027-01-01T12:00:00Z"), day);
+        assert!(before.contains("ended 2027-01-01T12:00:00Z"), "{before}");
+        assert!(told("Active", later, None).contains("ends 2027-04-01T00:00:00Z (in 88d)"));
     }
 
     #[test]

@@ -2,9 +2,18 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::ResourceExt;
 
 use super::times::relative;
-use crate::crd::{ApiToken, api_token::ApiTokenStatus, condition};
+use crate::{
+    cli::advice,
+    crd::{ApiToken, Reason, api_token::ApiTokenStatus, condition},
+};
+
+/// The command `kubectl tokenry` with these words, and then the name and the namespace of a token.
+pub(crate) fn command(words: &str, token: &ApiToken) -> String {
+    advice::command(&format!("{words} {}", token.name_any()), &token.namespace().unwrap_or_default())
+}
 
 /// A condition of a token.
 pub(crate) fn condition<'a>(token: &'a ApiToken, type_: &str) -> Option<&'a Condition> {
@@ -24,6 +33,28 @@ pub(crate) fn holds(token: &ApiToken, type_: &str) -> bool {
 /// The time of the last use. `None`: the token was never used.
 pub(crate) fn last_used(status: &ApiTokenStatus) -> Option<Timestamp> {
     status.used().iter().map(|used| used.last_used_at.0).max()
+}
+
+/// The subject that owns a token, as admission policies know it. `None`: nobody does.
+pub(crate) fn holder(token: &ApiToken) -> Option<&str> {
+    token.spec.owner.as_ref().map(|owner| owner.as_str()).or_else(|| token.noted_owner())
+}
+
+/// The namespace of a token's Instance, and the organizations in which the token can be revoked there. The right to
+/// revoke in one of them is enough. There are none until the operator has seen a token that lists none.
+pub(crate) fn revocable_in(token: &ApiToken) -> (&str, Vec<&str>) {
+    let home = token.metadata.namespace.as_deref().unwrap_or_default();
+    (token.spec.instance_ref.namespace_or(home), organizations(token))
+}
+
+/// The organizations of a token, as admission policies know them.
+fn organizations(token: &ApiToken) -> Vec<&str> {
+    if let Some(listed) = token.spec.organizations.as_ref().and_then(|scope| scope.listed.as_ref()) {
+        return listed.iter().map(|name| name.as_str()).collect();
+    }
+    let Some(status) = &token.status else { return Vec::new() };
+    let reached = status.effective.iter().flat_map(|effective| effective.organizations.iter().flatten());
+    status.organization.iter().chain(reached).map(String::as_str).collect()
 }
 
 /// The facts of a token that a list shows.
@@ -46,9 +77,20 @@ impl Facts {
         let valid = condition(token, condition::VALID);
         let effective = status.effective.as_ref().and_then(|effective| effective.role.clone());
         let named = token.spec.role.as_ref().map(ToString::to_string);
+        // The verifier looks at the spec itself, so a change holds before the operator has written the status.
+        let is_valid = holds(token, condition::VALID);
+        let ended = match &token.spec {
+            spec if is_valid && spec.revoked => Some(Reason::Revoked),
+            spec if is_valid && !spec.active => Some(Reason::Suspended),
+            _ => None,
+        };
         Self {
-            valid: holds(token, condition::VALID),
-            reason: valid.map_or_else(|| "Pending".to_owned(), |valid| valid.reason.clone()),
+            valid: is_valid && ended.is_none(),
+            reason: match (ended, valid) {
+                (Some(reason), _) => reason.to_string(),
+                (None, Some(valid)) => valid.reason.clone(),
+                (None, None) => "Pending".to_owned(),
+            },
             owner: token.spec.owner.as_ref().map(ToString::to_string).unwrap_or_default(),
             role: effective.or(named).unwrap_or_default(),
             expires: status.expires_at.as_ref().map(|at| at.0),

@@ -12,6 +12,7 @@ use crate::harness::{
     hand::{Done, run},
     judged::{Judged, User},
     release,
+    rights::asking,
     run::Running,
 };
 
@@ -56,9 +57,7 @@ impl Released {
         let binding = ["create", "clusterrolebinding", "root", "--clusterrole", "cluster-admin", "--user", "root"];
         // A second binding of this name is refused.
         let _ = self.world().plane.kubectl(&binding);
-        let may = ["auth", "can-i", "*", "*", "--as", "root"];
-        let bound = async || self.world().plane.kubectl(&may).is_ok_and(|told| told.trim() == "yes").then_some(());
-        self.world().eventually("root has all rights", bound).await;
+        self.world().await_right(true, &asking("root", &[]), "*", ("*", "*"), "").await;
         self.user("root")
     }
 }
@@ -212,7 +211,7 @@ async fn faults_of_verifiers(released: &Released, verifiers: Vec<Running>) {
     assert!(told.contains("Pod tokenry-verifier-1 does not answer: "), "{told}");
     let elsewhere = released.world().beside("elsewhere", json!({})).await;
     let client = released.world().plane.client_for(&released.world().identities.verifier);
-    let scope = Extent::Namespace(elsewhere.namespace.clone());
+    let scope = Extent::of([&elsewhere.namespace]);
     // A verifier of one namespace reads it by name, which the release for all namespaces need not.
     let own = ["clusterrole", "own-namespace", "--verb", "get,watch", "--resource", "namespaces"];
     released.kubectl(&[&["create"], &own[..]].concat());
@@ -328,5 +327,5 @@ fn the_version_of_the_client_needs_no_cluster_and_an_absent_one_is_told() {
     assert_eq!(command(&["check"]).code, 3);
     assert!(command(&["docs"]).well().contains("troubleshooting"));
     assert!(command(&["docs", "check#rights"]).well().starts_with("## Rights\n"));
-    assert!(command(&["docs", "nothing"]).failed(2).contains("kubectl tokenry docs lists all pages"));
+    assert!(command(&["docs", "nothing"]).failed(2).contains("`kubectl tokenry docs` lists all pages"));
 }

@@ -58,7 +58,7 @@ fn a_request_ends_at_its_timeout_also_while_it_connects() {
 fn flags_that_mean_nothing_are_named() {
     for (args, said) in [
         (["list", "--request-timeout", "soon"], "invalid value 'soon' for '--request-timeout <DURATION>'"),
-        (["grant", "user:bob", "--apply"], "name a right: --create, --read TOKEN, "),
+        (["grant", "user:bob", "--apply"], "name a right: --create, --view, --workloads, --read TOKEN, "),
         (["list", "--context", "nowhere"], "--context nowhere: the kubeconfig has no such context"),
     ] {
         let (code, told) = ended(tokenry("https://127.0.0.1:1", &args).spawn().unwrap());

@@ -44,8 +44,8 @@ async fn who_may_not_read_the_instance_gets_the_status_and_the_verdict_of_the_ve
     ] {
         assert!(done.out.contains(text), "{text}: {done:?}");
     }
-    assert!(done.err.contains(&format!("you may not get Instance in namespace {home}")), "{done:?}");
-    assert!(done.err.contains("--verifier"), "{done:?}");
+    assert!(done.err.contains(&format!("you may not get instances.tokenry.dev in namespace {home}")), "{done:?}");
+    assert!(done.err.contains("--verifier") && done.err.contains("grant user:dora --view -n "), "{done:?}");
     let unread = ask(&["--path", "/orders", "--verifier", &url]).await;
     assert_eq!(unread.code, 4, "{unread:?}");
     assert!(unread.err.contains("the value of ci is in Secret ci, which you may not read"), "{unread:?}");
@@ -99,6 +99,24 @@ async fn by_https(judged: &Judged, dora: &User<'_>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_claimed_token_has_no_verdict_of_a_verifier_and_says_why() {
+    let (judged, _operator) = setting("claimed-unread").await;
+    let world = &judged.world;
+    let secret = json!({"delivery": "Once"});
+    let spec = json!({"instanceRef": {"name": "eem"}, "owner": "user:dora", "secret": secret});
+    world.accepts("ApiToken", "ci", spec).await;
+    world.eventually("the value is there", async || world.value("ci").await).await;
+    let root = judged.stranger("root", &["system:masters"]);
+    root.tokenry(&["show", "ci", "--claim", "--yes"]).await.well();
+    world.eventually("it is claimed", async || judged.token("ci").await?.status?.claim.map(|_| ())).await;
+    let dora = judged.stranger("dora", &[]);
+    dora.may(json!([{"apiGroups": ["tokenry.dev"], "resources": ["apitokens"], "verbs": ["get"]}])).await;
+    let done = dora.tokenry(&["explain", "ci", "--verifier", "http://127.0.0.1:1"]).await;
+    assert!(done.code == 5 && done.err.contains("could judge: it was shown once, and claimed; see"), "{done:?}");
+    assert!(done.err.contains("`kubectl tokenry verify` judges a value that you have"), "{done:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_token_without_a_value_has_no_verdict_of_a_verifier() {
     // No operator runs, so the token has no Secret.
     let judged = Judged::new("unserved").await;
@@ -109,13 +127,23 @@ async fn a_token_without_a_value_has_no_verdict_of_a_verifier() {
     let done = dora.tokenry(&["explain", "ci", "--verifier", "http://127.0.0.1:1"]).await;
     assert_eq!(done.code, 5, "{done:?}");
     let home = dora.home();
-    assert!(done.err.contains(&format!("ApiToken {home}/ci shows no value; see its status")), "{done:?}");
+    let told = format!("ApiToken {home}/ci shows no value that a verifier could judge: none is published; see");
+    assert!(done.err.contains(&told), "{done:?}");
     assert!(done.out.contains(&format!("× ApiToken {home}/ci: no status yet")), "{done:?}");
     // A namespace is in no namespace.
     let erin = User::of(&judged, world.acting_as("erin"), "erin");
     let read = json!(["apitokens", "instances", "serviceaccounts"]);
     erin.may(json!([{"apiGroups": ["tokenry.dev"], "resources": read, "verbs": ["get"]}])).await;
     let done = erin.tokenry(&["explain", "ci"]).await;
+    let unread = format!("‼ each AccessPolicy in namespace {home}: you may not read it");
+    assert!(done.code == 4 && done.out.contains(&unread), "{done:?}");
+    erin.may(json!([{"apiGroups": ["tokenry.dev"], "resources": ["accesspolicies"], "verbs": ["list"]}])).await;
+    // The labels of a namespace count for an Instance that selects by them, and for no other one.
+    assert_eq!(erin.tokenry(&["explain", "ci"]).await.code, 5);
+    let namespaces = json!({"from": "Selector", "selector": {"matchLabels": {"a": "b"}}});
+    world.change("Instance", "eem", json!({"tokens": {"namespaces": namespaces}})).await.unwrap();
+    let done = erin.tokenry(&["explain", "ci"]).await;
     assert!(done.code == 4 && done.out.contains(&format!("‼ Namespace {home}: you may not read it")), "{done:?}");
-    assert!(done.err.contains("because you may not get Namespace: ask for that right"), "{done:?}");
+    let told = format!("you may not get namespaces in namespace {home}");
+    assert!(done.err.contains(&told) && done.err.contains(&format!("--view -n {home} --apply")), "{done:?}");
 }

@@ -175,6 +175,7 @@ fn a_document_that_is_too_deep_is_refused() {
     for text in [deep, "[".repeat(100_000), "{\"a\":".repeat(100_000)] {
         let (code, out, err) = piped(&["-f", "-"], &text);
         assert!(code == 1 && out.starts_with("<stdin>:") && out.ends_with(" [Unparsed]\n"), "{code} {out}{err}");
+        assert!(!out.contains("Depth") && !out.contains('{'), "no words of the code: {out}");
     }
 }
 

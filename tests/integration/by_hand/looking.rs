@@ -47,9 +47,12 @@ async fn an_account_is_deleted_at_a_terminal_by_its_name_and_its_tokens_end_with
     let (judged, _operator) = setting("ended").await;
     let alice = hand(&judged, "alice", secrets()).await;
     alice.tokenry(&["create", "ci"]).await.well();
-    for (typed, exit, said) in [("no", 8, "not confirmed; nothing was changed"), ("ci", 0, "ci: deleted")] {
+    for (typed, exit, said) in [("no", 8, "not confirmed; nothing was changed"), ("ci", 0, "account ci: deleted")] {
         let mut asked = alice.at_a_terminal(&["delete", "account", "ci"]);
-        asked.exp_string("these tokens act as it, and end with it: ci").unwrap();
+        asked.exp_string("these tokens act as this account, and end with it, for good").unwrap();
+        asked.exp_string("list as AccountDeleted: ci").unwrap();
+        asked.exp_string("every request with ci is refused at once, and for good").unwrap();
+        asked.exp_string("Deleting account ci is final.").unwrap();
         asked.exp_string("Type \"ci\" without the quotes").unwrap();
         asked.send_line(typed).unwrap();
         asked.exp_string(said).unwrap();

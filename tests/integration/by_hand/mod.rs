@@ -1,5 +1,6 @@
 //! The commands by which users keep their tokens, as users with just enough rights and with too few.
 
+mod before;
 mod check;
 mod completion;
 mod connection;
@@ -47,7 +48,6 @@ fn secrets() -> Value {
 async fn a_token_is_created_shown_rotated_revoked_and_deleted_by_hand() {
     let (judged, _operator) = setting("hand").await;
     let alice = hand(&judged, "alice", secrets()).await;
-    alice.may(json!([{"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get"]}])).await;
     let created = alice.tokenry(&["create", "ci", "--description", "nightly export", "--expires", "30d"]).await;
     let value = created.well().strip_suffix('\n').unwrap().to_owned();
     assert_eq!(Some(&value), judged.world.value("ci").await.as_ref(), "standard output has the value and nothing else");
@@ -70,6 +70,16 @@ async fn a_token_is_created_shown_rotated_revoked_and_deleted_by_hand() {
     assert!(rotated.err.contains("generation 2 is published; no previous value works any more"), "{rotated:?}");
     let before = alice.tokenry_reading(&value, &["verify"]).await;
     assert!(before.code == 1 && before.out.contains("refused: 401 Expired"), "it was superseded: {before:?}");
+    let unknown = tokenry::token::format::assemble("tkn", &"i".repeat(16), &"s".repeat(43));
+    let unseen = alice.tokenry_reading(unknown.expose(), &["verify"]).await;
+    let told = unseen.failed(4);
+    assert!(told.contains("there is no verdict") && told.contains("you may not list apitokens"), "{told}");
+    assert!(told.contains("by --namespace; `kubectl tokenry grant SUBJECT --view` there is enough"), "{told}");
+    let root = judged.stranger("root", &["system:masters"]);
+    for (value, verdict) in [(unknown.expose(), "refused: 401 Unknown"), ("no-token", "refused: 401 Malformed")] {
+        let judged = root.tokenry_reading(value, &["verify"]).await;
+        assert!(judged.code == 1 && judged.out.contains(verdict), "{verdict}: {judged:?}");
+    }
     let later = alice.tokenry(&["rotate", "ci", "--previous", "2h", "--wait"]).await;
     let superseded = alice.tokenry_reading(&second, &["verify"]).await;
     assert!(superseded.well().ends_with("allowed: 200 Allowed\n"), "{superseded:?}");
@@ -78,6 +88,12 @@ async fn a_token_is_created_shown_rotated_revoked_and_deleted_by_hand() {
     for text in ["√ Valid=True Rotating", "√ 3 Active", "nightly export", "Owner:         user:alice"] {
         assert!(page.well().contains(text), "{text}: {page:?}");
     }
+    // The advice counts whatever namespace the next command would take.
+    alice.tokenry(&["suspend", "ci"]).await.well();
+    let idle = alice.tokenry_reading(&second, &["verify"]).await;
+    let resume = format!("next: resume the token: kubectl tokenry resume ci -n {}\n", judged.world.namespace);
+    assert!(idle.code == 1 && idle.out.contains(&resume), "{idle:?}");
+    alice.tokenry(&["resume", "ci"]).await.well();
     let unsure = alice.tokenry(&["revoke", "ci"]).await;
     assert!(unsure.failed(2).contains("there is no terminal to ask at; give --yes"), "{unsure:?}");
     assert!(unsure.err.contains("is refused at once, and for good"), "{unsure:?}");
@@ -87,8 +103,14 @@ async fn a_token_is_created_shown_rotated_revoked_and_deleted_by_hand() {
     assert!(gone.failed(5).contains("shows no value"), "{gone:?}");
     for command in ["resume", "suspend", "rotate"] {
         let late = alice.tokenry(&[command, "ci"]).await;
-        assert!(late.failed(5).contains("ci is revoked, and that is final"), "{late:?}");
+        let another = format!("`kubectl tokenry create NAME -n {}` makes a token of another name", alice.home());
+        let advice = format!("tokenry: ci is revoked, and that is final; {another}\n");
+        assert_eq!(late.failed(5), advice);
     }
+    let refused = alice.tokenry_reading(&second, &["verify"]).await;
+    assert!(refused.out.contains("next: create a token of another name, or delete this one first\n"), "{refused:?}");
+    let again = alice.tokenry(&["create", "ci"]).await;
+    assert!(again.failed(4).replace('\n', " ").contains("delete it first if it is revoked"), "{again:?}");
     let wrong = alice.tokenry(&["delete", "ci", "--confirm", "ci"]).await;
     assert!(wrong.failed(2).contains("nightly export"), "{wrong:?}");
     assert!(alice.tokenry(&["delete", "ci", "--confirm", "nightly export"]).await.err.contains("ci: deleted"));
@@ -122,6 +144,7 @@ async fn a_rotation_says_until_when_the_previous_value_works() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_changes_fields_and_suspends_and_resumes() {
     let (judged, _operator) = setting("fields").await;
+    judged.world.change("Instance", "eem", json!({"api": {"projectFrom": {"header": "X-Project"}}})).await.unwrap();
     let alice = hand(&judged, "alice", secrets()).await;
     alice.tokenry(&["create", "ci"]).await.well();
     for (field, value, path) in [("name", "Exporter", "displayName"), ("description", "exports", "description")] {
@@ -129,9 +152,17 @@ async fn a_user_changes_fields_and_suspends_and_resumes() {
         let token = judged.token("ci").await.unwrap();
         assert_eq!(json!(token.spec)[path], value);
     }
-    alice.tokenry(&["set", "projects", "ci", "a,b"]).await.well();
+    let set = async |args: &[&str]| {
+        let done = alice.tokenry(&[&["set"], args].concat()).await;
+        done.well();
+        done.err
+    };
+    assert_eq!(set(&["description", "ci", "exports"]).await, "ci: unchanged: description is exports already\n");
+    let rehearsed = set(&["description", "ci", "all topics", "--dry-run"]).await;
+    assert!(rehearsed.ends_with("ci, without --dry-run: description exports -> \"all topics\"\n"), "{rehearsed}");
+    assert_eq!(set(&["projects", "ci", "a,b"]).await, "ci: projects (unset) -> a,b\n");
     assert_eq!(json!(judged.token("ci").await.unwrap().spec)["projects"], json!(["a", "b"]));
-    // The Instance reads no project, so nothing is permitted to a token of projects.
+    // Without projects, the token may act in all of them.
     alice.may_on("assign", "roles", "eem:*").await;
     alice.tokenry(&["set", "projects", "ci", ""]).await.well();
     let rehearsed = alice.tokenry(&["suspend", "ci", "--dry-run"]).await;
@@ -145,7 +176,8 @@ async fn a_user_changes_fields_and_suspends_and_resumes() {
     let told = refused.failed(4);
     assert!(told.contains("may not assign") && told.contains("user:bob"), "{told}");
     alice.may_on("assign", "owners", "user:bob").await;
-    alice.tokenry(&["transfer", "ci", "--to", "user:bob"]).await.well();
+    let given = alice.tokenry(&["transfer", "ci", "--to", "user:bob"]).await;
+    assert_eq!((given.well(), &*given.err), ("", "ci: owner user:alice -> user:bob\n"));
     assert!(alice.tokenry(&["list", "--mine"]).await.err.contains("no ApiToken matches"));
 }
 
@@ -164,14 +196,15 @@ async fn a_user_with_too_few_rights_is_told_which_and_creates_nothing() {
     assert!(dry.well().contains("kind: ApiToken") && judged.token("ci").await.is_none(), "{dry:?}");
     let unread = carl.tokenry(&["create", "ci"]).await;
     let told = unread.failed(4);
-    assert!(told.contains("the value of ci is in Secret ci, which you may not read"), "{told}");
-    assert!(judged.token("ci").await.is_some(), "the token is there for who may read its Secret");
+    assert!(told.contains("nothing was created: you may not get secrets in namespace"), "{told}");
+    assert!(judged.token("ci").await.is_none(), "a value that nobody sees is not made");
     let none = carl.tokenry(&["create", "other", "--instance", "none"]).await;
     assert!(none.failed(5).contains("Instance") && none.err.contains("does not exist"), "{none:?}");
     for (args, said) in [
         (&["create", "x", "--expires", "soon"][..], "a duration such as 30d or 12h, a date such as"),
         (&["create", "x", "--expires", "2020-01-01"], "the time is over"),
-        (&["rotate"], "required"),
+        (&["rotate"], "<NAMES|--selector <LABELS>|--all>"),
+        (&["explain"], "<TOKEN|--instance <INSTANCE>>"),
         (&["revoke", "ci", "--all"], "cannot be used with"),
         (&["show", "ci", "--context", "nowhere"], "--context nowhere: the kubeconfig has no such context"),
         (&["show", "ci", "--kubeconfig", "/nowhere"], "--kubeconfig /nowhere: the file does not exist"),
@@ -195,8 +228,43 @@ async fn a_value_that_is_shown_once_is_claimed_by_hand() {
         .world
         .eventually("the Secret is gone", async || judged.world.value("ci").await.is_none().then_some(()))
         .await;
-    let gone = alice.tokenry(&["show", "ci"]).await;
-    assert!(gone.failed(5).contains("shows no value"), "{gone:?}");
+    for args in [&["show", "ci"][..], &["show", "ci", "--claim"]] {
+        let gone = alice.tokenry(args).await;
+        assert!(gone.failed(5).contains("shows no value"), "{args:?}: {gone:?}");
+        assert!(!gone.err.contains("Claim the value"), "nothing is asked: {gone:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_that_cannot_come_is_told_at_once_with_the_next_step() {
+    let (judged, _operator) = setting("halted").await;
+    let alice = hand(&judged, "alice", secrets()).await;
+    let account = json!({"instanceRef": {"name": "eem"}, "owner": "user:alice", "role": "viewer"});
+    judged.world.accepts("ServiceAccount", "bot", account).await;
+    let spec = json!({"instanceRef": {"name": "eem"}, "owner": "user:alice", "serviceAccountRef": {"name": "bot"}});
+    judged.world.accepts("ApiToken", "by-bot", spec).await;
+    alice.tokenry(&["create", "ci"]).await.well();
+    alice.tokenry(&["suspend", "ci", "ci"]).await.well();
+    let resume = format!("ci is suspended, and gets a new value after `kubectl tokenry resume ci -n {}`", alice.home());
+    for flag in ["--wait", "--show"] {
+        let halted = alice.tokenry(&["rotate", "ci", flag]).await;
+        assert!(halted.failed(9).contains(&resume) && halted.err.contains("nothing was changed"), "{halted:?}");
+    }
+    assert!(judged.token("ci").await.unwrap().spec.regenerate.is_none());
+    let later = alice.tokenry(&["rotate", "ci"]).await;
+    assert!(later.well().is_empty() && later.err.contains(&resume), "{later:?}");
+    alice.tokenry(&["resume", "ci"]).await.well();
+    let second = async || (judged.token("ci").await?.status?.last_generation == Some(2)).then_some(());
+    judged.world.eventually("the new value comes with the resumption", second).await;
+    judged.world.await_reason("by-bot", "Active").await;
+    judged.world.change("ServiceAccount", "bot", json!({"active": false})).await.unwrap();
+    judged.world.await_reason("by-bot", "AccountSuspended").await;
+    let halted = alice.tokenry(&["rotate", "by-bot", "--wait"]).await;
+    assert!(halted.failed(9).contains("set spec.active of that ServiceAccount"), "{halted:?}");
+    judged.world.delete("Instance", "eem").await;
+    judged.world.await_reason("ci", "InstanceMissing").await;
+    let halted = alice.tokenry(&["rotate", "ci", "--wait"]).await;
+    assert!(halted.failed(9).contains("create that Instance again"), "{halted:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,13 +1,20 @@
 //! Each command, by a user with exactly the rights that it needs, and by users who each lack one of them.
 
 use futures::{StreamExt, stream};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-use tokenry::crd::{Account, ApiToken};
+use tokenry::{
+    crd::{Account, ApiToken},
+    outside::{Desk, Why},
+};
 
 use super::setting;
 use crate::harness::{
-    hand::Done,
+    clock::Held,
+    hand::{Done, run},
     judged::{Judged, User},
+    rights::asking,
 };
 
 /// A command and the rights that it needs.
@@ -39,11 +46,11 @@ const READERS: [&str; 6] = [
     "list jobs.batch",
 ];
 const POLICIES: &str = "list accesspolicies.tokenry.dev";
+const LOOK: [&str; 7] = [GET, READERS[0], READERS[1], READERS[2], READERS[3], READERS[4], READERS[5]];
 const PLAN: [&str; 8] = [GET, READERS[0], READERS[1], READERS[2], READERS[3], READERS[4], READERS[5], POLICIES];
-const VERIFY: [&str; 6] =
-    [LIST, GET, "get serviceaccounts.tokenry.dev", "get instances.tokenry.dev", "get namespaces", POLICIES];
+const VERIFY: [&str; 5] = [LIST, GET, "get serviceaccounts.tokenry.dev", "get instances.tokenry.dev", POLICIES];
 
-const ROWS: [Row; 18] = [
+const ROWS: [Row; 22] = [
     row(
         &["create", "NEW", "--description", "nightly"],
         &["list instances.tokenry.dev", "create apitokens.tokenry.dev", GET, SECRETS],
@@ -53,11 +60,15 @@ const ROWS: [Row; 18] = [
     row(&["status", "TOKEN"], &[GET], "ApiToken "),
     row(&["show", "TOKEN"], &[GET, SECRETS], "tkn_"),
     row(&["rotate", "TOKEN", "--wait"], &[GET, PATCH], "generation 2 is published"),
+    row(&["rotate", "TOKEN", "--show"], &[GET, PATCH, SECRETS], "tkn_"),
     row(&["rotate", "--selector", "row=TOKEN"], &[LIST, PATCH], "a new value is asked for"),
     row(&["suspend", "TOKEN"], &[GET, PATCH], "suspended; its Secret stays"),
     row(&["resume", "TOKEN"], &[GET, PATCH], "resumed"),
-    row(&["set", "description", "TOKEN", "weekly"], &[GET, PATCH], "changed"),
-    row(&["transfer", "TOKEN", "--to", "user:bob"], &[GET, PATCH, "assign owners.tokenry.dev/user:bob"], "changed"),
+    row(&["set", "description", "TOKEN", "weekly"], &[GET, PATCH], "description nightly -> weekly"),
+    row(&["transfer", "TOKEN", "--to", "user:bob"], &[GET, PATCH, "assign owners.tokenry.dev/user:bob"], "-> user:bob"),
+    row(&["plan", "rotate", "TOKEN"], &LOOK, "no workload reads its Secret (TOKEN)"),
+    row(&["plan", "revoke", "TOKEN"], &LOOK, "no workload reads its Secret (TOKEN)"),
+    row(&["plan", "revoke", "TOKEN", "--output", "json"], &PLAN, "\"policies\": []"),
     row(&["plan", "delete", "TOKEN"], &PLAN, "no workload reads its Secret (TOKEN)"),
     row(&["verify"], &VERIFY, "allowed"),
     row(&["revoke", "TOKEN", "--yes"], &[GET, PATCH], "revoked; this is final"),
@@ -82,7 +93,7 @@ const ROWS: [Row; 18] = [
             "escalate roles.rbac.authorization.k8s.io",
             "bind roles.rbac.authorization.k8s.io",
         ],
-        "this gives no right to change tokens: add --create",
+        "Role and RoleBinding ",
     ),
 ];
 
@@ -101,9 +112,11 @@ fn rule(right: &str) -> Value {
 }
 
 /// The text by which a command says that this right is missing.
-fn refusal(right: &str) -> String {
+fn refusal(command: &str, right: &str) -> String {
     match right {
-        SECRETS => "which you may not read; an administrator allows it by:\n  kubectl tokenry grant ".to_owned(),
+        SECRETS if command == "show" => {
+            "which you may not read; an administrator allows it by:\n  kubectl tokenry grant ".to_owned()
+        }
         "escalate roles.rbac.authorization.k8s.io" | "bind roles.rbac.authorization.k8s.io" => {
             "is attempting to grant RBAC permissions not currently held".to_owned()
         }
@@ -141,7 +154,7 @@ impl Row {
         let missing = self.needs[nth];
         let rest: Vec<_> = self.needs.iter().copied().filter(|right| *right != missing).collect();
         let done = self.run(&self.user(judged, nth, &rest).await).await;
-        let (args, told) = (self.args, refusal(missing));
+        let (args, told) = (self.args, refusal(self.args[0], missing));
         assert_eq!(done.code, 4, "{args:?} without {missing}: {done:?}");
         assert!(done.err.contains(&told), "{args:?} without {missing} does not say {told:?}: {done:?}");
         let shows = ["plan", "verify"].contains(&args[0]) || done.out.is_empty();
@@ -204,12 +217,25 @@ async fn a_page_about_a_token_says_which_part_the_user_may_not_see() {
     let user = judged.stranger("curious", &[]);
     user.may(json!([rule(GET)])).await;
     let page = user.tokenry(&["status", "ci"]).await;
-    for part in ["pods", "deployments.apps", "cronjobs.batch", "accesspolicies.tokenry.dev", "events"] {
-        assert!(page.well().contains(&format!("you may not list {part} in namespace")), "{part}: {page:?}");
-    }
+    let told = format!(
+        "not all is known: you may not list pods, deployments.apps, statefulsets.apps, daemonsets.apps, cronjobs.batch, \
+         jobs.batch and events in namespace {}; an administrator allows it by:",
+        user.home()
+    );
+    assert!(page.well().contains(&told) && page.out.matches("may not").count() == 1, "{page:?}");
     assert!(!page.out.contains("no workload reads"), "{page:?}");
+    let asked = user.tokenry(&["revoke", "ci"]).await;
+    let told = told.replace(", jobs.batch and events", " and jobs.batch");
+    assert!(asked.failed(2).contains(&told) && asked.err.matches("may not").count() == 1, "{asked:?}");
+    let plan = user.tokenry(&["plan", "revoke", "ci"]).await;
+    assert!(plan.code == 4 && plan.err.matches("may not").count() == 1, "{plan:?}");
+    grant(&judged, &page.out).await;
+    let whole = async || (user.tokenry(&["plan", "revoke", "ci"]).await.code == 0).then_some(());
+    judged.world.eventually("the grants of the page are enough", whole).await;
+    let page = user.tokenry(&["status", "ci"]).await;
+    assert!(!page.well().contains("known"), "{page:?}");
     let reader = judged.stranger("reader", &[]);
-    reader.may([&PLAN[..], &["list events"]].concat().iter().map(|right| rule(right)).collect()).await;
+    reader.may([&LOOK[..], &["list events"]].concat().iter().map(|right| rule(right)).collect()).await;
     let told = async || {
         let page = reader.tokenry(&["status", "ci"]).await;
         page.well().contains("Normal Issued").then_some(page.out)
@@ -251,7 +277,13 @@ async fn a_user_with_the_right_to_create_alone_is_told_how_to_read_and_then_read
     judged.world.eventually("dora may create", may_create).await;
     let unread = dora.tokenry(&["create", "ci"]).await;
     let advice = format!("\n  kubectl tokenry grant user:dora --read ci -n {} --apply\n", dora.home());
-    assert!(unread.failed(4).contains(&advice), "{unread:?}");
+    assert!(unread.failed(4).contains(&advice) && judged.token("ci").await.is_none(), "{unread:?}");
+    let once = dora.tokenry(&["create", "ci", "--once"]).await;
+    let advice = advice.replace("--read", "--claim");
+    assert!(once.failed(4).contains(&advice) && judged.token("ci").await.is_none(), "{once:?}");
+    dora.tokenry(&["create", "unseen", "--output", "yaml"]).await.well();
+    dora.tokenry(&["create", "ci", "--output", "yaml"]).await.well();
+    judged.world.await_reason("ci", "Active").await;
     let waits = format!("you may not get secrets in namespace {}; trying again for 10 s", dora.home());
     assert!(unread.err.starts_with(&waits), "{unread:?}");
     // The Secret of a token can have another name, and a token can be made later.
@@ -323,4 +355,354 @@ async fn a_role_and_a_lifetime_that_the_instance_forbids_are_told_before_anythin
     dora.may(json!([rule(GET), rule(PATCH), rule("assign roles.tokenry.dev")])).await;
     dora.tokenry(&["set", "role", "hers", "root"]).await.well();
     judged.world.await_reason("hers", "RoleMissing").await;
+}
+
+/// Runs the commands that a refusal names, as an administrator, each in its namespace.
+async fn grant(judged: &Judged, told: &str) {
+    let root = root(judged);
+    let commands: Vec<_> =
+        told.lines().filter_map(|line| line.trim_start().strip_prefix("kubectl tokenry grant ")).collect();
+    assert!(!commands.is_empty(), "{told}");
+    for command in commands {
+        let (words, place) = command.trim_end().split_once(" -n ").unwrap();
+        let words: Vec<_> = words.split(' ').map(|word| word.trim_matches('\'')).collect();
+        let args = [&["grant"], &words[..], &["--apply"]].concat();
+        run(root.command_in(place.strip_suffix(" --apply").unwrap(), &args), "").well();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_no_right_is_told_the_least_grant_of_each_command_and_it_is_enough() {
+    let (judged, _operator) = setting("least").await;
+    let namespaces = json!({"from": "Selector", "selector": {"matchLabels": {"admission": "judged"}}});
+    judged.world.change("Instance", "eem", json!({"tokens": {"namespaces": namespaces}})).await.unwrap();
+    for (nth, (args, flags)) in [
+        (&["create", "new", "--role", "viewer"][..], "--create --read new --role eem:viewer"),
+        (&["list"], "--view"),
+        (&["status", "TOKEN"], "--view"),
+        (&["explain", "TOKEN"], "--view"),
+        (&["verify"], "--view"),
+        (&["show", "TOKEN"], "--read TOKEN"),
+        (&["rotate", "TOKEN"], "--create"),
+        (&["suspend", "--all"], "--create"),
+        (&["set", "description", "TOKEN", "x"], "--create"),
+        (&["revoke", "TOKEN", "--yes"], "--revoke-token TOKEN"),
+        // The tokens that can be listed say the further rights.
+        (&["revoke", "--all", "--yes"], "--view"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (name, token) = (format!("u{nth}"), format!("t{nth}"));
+        let user = judged.stranger(&name, &[]);
+        let spec = json!({"instanceRef": {"name": "eem"}, "owner": format!("user:{name}")});
+        root(&judged).create("ApiToken", &token, spec).await.unwrap();
+        judged.world.await_reason(&token, "Active").await;
+        let value = judged.world.eventually("the value is there", async || judged.world.value(&token).await).await;
+        let args: Vec<_> = args.iter().map(|arg| arg.replace("TOKEN", &token)).collect();
+        let args: Vec<_> = args.iter().map(String::as_str).collect();
+        let refused = user.tokenry_reading(&value, &args).await;
+        let flags = flags.replace("TOKEN", &token);
+        let known = ["explain", "verify", "status"].contains(&args[0]);
+        assert!(refused.code == 4 && (known || refused.out.is_empty()), "{args:?}: {refused:?}");
+        let told = format!("\n  kubectl tokenry grant user:{name} {flags} -n {} --apply\n", user.home());
+        // The role can be reviewed once the Instance can be read.
+        let told = told.replace(" --role eem:viewer", "");
+        assert!(refused.err.ends_with(&told), "{args:?} does not end with {told:?}: {refused:?}");
+        grant(&judged, &refused.err).await;
+        let enough = async || {
+            let done = user.tokenry_reading(&value, &args).await;
+            if done.code == 4 && args[0] == "create" {
+                assert!(done.err.contains("--role eem:viewer"), "{done:?}");
+                grant(&judged, &done.err).await;
+            }
+            // Only the tokens of its owner can be suspended, and no token can be revoked by a look alone.
+            ([0, 10].contains(&done.code)).then_some(done)
+        };
+        let done = judged.world.eventually("the grant is enough", enough).await;
+        assert!(done.code == 0 || args.contains(&"--all"), "{args:?}: {done:?}");
+        user.tokenry(&["resume", &token]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_creation_names_all_missing_rights_at_once_and_writes_nothing() {
+    let (judged, _operator) = setting("all").await;
+    let readers = json!({"instanceRef": {"name": "eem"}, "members": [], "statements": [{"effect": "Allow", "actions": ["api:read"]}]});
+    root(&judged).create("AccessPolicy", "readers", readers).await.unwrap();
+    let foreign: Secret = serde_json::from_value(json!({"metadata": {"name": "db"}, "type": "Opaque"})).unwrap();
+    judged.world.api::<Secret>().create(&PostParams::default(), &foreign).await.unwrap();
+    let opens = root(&judged).tokenry(&["grant", "user:dora", "--read", "db"]).await;
+    assert!(opens.failed(5).contains(r#"Secret db is of type "Opaque", so it holds no token"#), "{opens:?}");
+    let dora = judged.stranger("dora", &[]);
+    dora.may(json!([rule("get instances.tokenry.dev/eem")])).await;
+    let args =
+        ["create", "ci", "--instance", "eem", "--role", "admin", "--owner", "team:x", "--policy", "readers", "--once"];
+    let refused = dora.tokenry(&args).await;
+    let command = format!(
+        "\n  kubectl tokenry grant user:dora --create --claim ci --role eem:admin --owner team:x --policy eem:readers -n {} \
+         --apply\n",
+        dora.home()
+    );
+    assert!(refused.failed(4).contains(&command), "{refused:?}");
+    assert!(refused.err.contains("nothing was created: you may not create apitokens.tokenry.dev in"), "{refused:?}");
+    let waits = "lack 2 further rights; trying again for 10 s, as a grant may be on its way";
+    assert!(refused.err.lines().next().unwrap().ends_with(waits), "all are named once: {refused:?}");
+    let rehearsed = dora.tokenry(&[&args[..], &["--dry-run"]].concat()).await;
+    assert!(rehearsed.failed(4).contains("--create --role eem:admin --owner team:x"), "{rehearsed:?}");
+    assert!(!rehearsed.err.contains("trying again") && !rehearsed.err.contains("--claim"), "{rehearsed:?}");
+    grant(&judged, &refused.err).await;
+    let made = async || Some(dora.tokenry(&args).await).filter(|done| done.code == 0);
+    let made = judged.world.eventually("the grant is enough", made).await;
+    assert!(made.out.starts_with("tkn_"), "{made:?}");
+    let claimed = dora.tokenry(&["show", "ci", "--claim", "--yes"]).await;
+    assert_eq!(claimed.well(), made.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_for_one_of_several_tokens_holds_up_no_other_one() {
+    let (judged, _operator) = setting("bulk").await;
+    let carl = super::hand(&judged, "carl", super::secrets()).await;
+    for (name, owner) in [("a", "user:carl"), ("b", "user:alice"), ("c", "user:carl"), ("d", "user:alice")] {
+        let spec = json!({"instanceRef": {"name": "eem"}, "owner": owner});
+        root(&judged).create_with("ApiToken", json!({"name": name, "labels": {"app": "shop"}}), spec).await.unwrap();
+        judged.world.await_reason(name, "Active").await;
+    }
+    for (args, said) in [
+        (&["suspend", "-l", "app=shop"][..], "a: suspended"),
+        (&["rotate", "-l", "app=shop"], "a: a new value is asked for"),
+        (&["revoke", "-l", "app=shop", "--yes"], "c: revoked"),
+    ] {
+        let done = carl.tokenry(args).await;
+        let told = done.failed(10);
+        assert!(told.contains(said), "{args:?}: {done:?}");
+        assert!(told.contains("failed for 2 of 4 tokens; done: a, c\nfailed: b, d: "), "{args:?}: {done:?}");
+        assert_eq!(told.matches("trying again").count(), 1, "one wait is enough: {done:?}");
+        let flag = if args[0] == "revoke" { "--revoke eem" } else { "--owner user:alice" };
+        assert!(told.contains(&format!("kubectl tokenry grant user:carl {flag} -n {}", carl.home())), "{done:?}");
+        assert!(args[0] == "revoke" || told.contains("user:alice may do it; or an administrator allows"), "{done:?}");
+    }
+    for name in ["a", "c"] {
+        judged.world.await_reason(name, "Revoked").await;
+    }
+    let named = root(&judged).tokenry(&["suspend", "none", "b", "--dry-run"]).await;
+    let told = named.failed(10);
+    assert!(
+        told.contains("b: the API server accepts it") && told.contains("failed for 1 of 2 tokens; done: b"),
+        "{told}"
+    );
+    assert!(told.contains("failed: none: ApiToken ") && told.contains("none does not exist"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_revokes_the_token_of_another_needs_the_right_to_revoke_alone() {
+    let (judged, _operator) = setting("revokes").await;
+    let dora = judged.stranger("dora", &[]);
+    judged.world.accepts("ApiToken", "ci", json!({"instanceRef": {"name": "eem"}, "owner": "user:alice"})).await;
+    judged.world.await_reason("ci", "Active").await;
+    dora.may(json!([rule(GET)])).await;
+    let refused = dora.tokenry(&["revoke", "ci", "--yes"]).await;
+    let told = format!(
+        "you may not patch apitokens.tokenry.dev in namespace {home}; you may not revoke organizations.tokenry.dev/eem \
+         in namespace {home}; an administrator allows it by:\n  kubectl tokenry grant user:dora --revoke-token ci -n \
+         {home} --apply\n",
+        home = dora.home()
+    );
+    assert!(refused.failed(4).ends_with(&told), "{refused:?}");
+    // With the right to patch, that on the organization is enough.
+    let erin = judged.stranger("erin", &[]);
+    erin.may(json!([rule(GET), rule(PATCH)])).await;
+    let patching = erin.tokenry(&["revoke", "ci", "--yes"]).await;
+    let told = format!(" allows it by:\n  kubectl tokenry grant user:erin --revoke eem -n {} --apply\n", erin.home());
+    assert!(patching.failed(4).ends_with(&told), "{patching:?}");
+    // Who acts for the owner needs no right on an organization.
+    let acting = judged.stranger("fred", &[]);
+    acting.may(json!([rule(GET), rule("assign owners.tokenry.dev/user:alice")])).await;
+    let told = acting.tokenry(&["revoke", "ci", "--yes"]).await;
+    let command = format!("grant user:fred --revoke-token ci -n {} --apply\n", acting.home());
+    assert!(told.failed(4).ends_with(&command) && !told.err.contains("organizations"), "{told:?}");
+    grant(&judged, &refused.err).await;
+    let suspended = dora.tokenry(&["suspend", "ci"]).await;
+    assert!(suspended.failed(4).contains("may not assign owners.tokenry.dev/user:alice"), "{suspended:?}");
+    dora.tokenry(&["revoke", "ci", "--yes"]).await.well();
+    judged.world.await_reason("ci", "Revoked").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_revokes_a_token_of_an_instance_elsewhere_is_told_all_grants_at_once_and_they_are_enough() {
+    let judged = Judged::new("elsewhere").await;
+    let keepers = judged.world.beside("elsewhere-keepers", json!({"admission": "judged"})).await;
+    let (home, keeper) = (&judged.world.namespace, &keepers.namespace);
+    let instance = json!({"name": "eem", "namespace": keeper});
+    let spec = json!({"instanceRef": instance, "organizations": {"listed": ["shop", "eem"]}, "owner": "user:alice"});
+    for name in ["read", "unread", "other"] {
+        judged.world.accepts("ApiToken", name, spec.clone()).await;
+    }
+    let dora = judged.stranger("dora", &[]);
+    dora.may(json!([rule(GET)])).await;
+    let refused = dora.tokenry(&["revoke", "read", "--yes"]).await;
+    let told = format!(
+        "you may not patch apitokens.tokenry.dev in namespace {home}; you may not revoke \
+         organizations.tokenry.dev/shop in namespace {keeper}; an administrator allows it by:\n  \
+         kubectl tokenry grant user:dora --revoke-token read -n {home} --apply\n"
+    );
+    assert!(refused.failed(4).ends_with(&told), "{refused:?}");
+    grant(&judged, &refused.err).await;
+    let revoked = async |user: &User<'_>, name: &str| {
+        let done = async || (user.tokenry(&["revoke", name, "--yes"]).await.code == 0).then_some(());
+        judged.world.eventually("the grants are enough", done).await;
+        assert!(judged.token(name).await.unwrap().spec.revoked);
+    };
+    revoked(&dora, "read").await;
+    // Without a look at the token, neither its owner nor its Instance is known.
+    let erin = judged.stranger("erin", &[]);
+    let refused = erin.tokenry(&["revoke", "unread", "--yes"]).await;
+    let command = format!("kubectl tokenry grant user:erin --revoke-token unread -n {home} --apply\n");
+    assert!(refused.failed(4).ends_with(&format!("an administrator allows it by:\n  {command}")), "{refused:?}");
+    let printed = root(&judged).tokenry(&["grant", "user:erin", "--revoke-token", "unread"]).await;
+    for part in ["resourceNames:\n  - unread\n", "resourceNames:\n  - shop\n", &format!("namespace: {keeper}\n")] {
+        assert!(printed.well().contains(part) && printed.out.matches("\nkind: Role\n").count() == 2, "{printed:?}");
+    }
+    let opens = format!(
+        "user:erin may then revoke unread; the right is on its organization, shop, in namespace {keeper}, so user:erin \
+         may also revoke each other token of shop that user:erin may change"
+    );
+    assert!(printed.err.contains(&opens), "{printed:?}");
+    grant(&judged, &refused.err).await;
+    revoked(&erin, "unread").await;
+    assert_eq!(erin.tokenry(&["revoke", "other", "--yes"]).await.code, 4, "no other token is opened");
+    let none = root(&judged).tokenry(&["grant", "user:erin", "--revoke-token", "none"]).await;
+    assert!(none.failed(5).contains("none does not exist"), "{none:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_change_of_the_token_of_another_names_the_right_on_its_owner_too() {
+    let judged = Judged::new("anothers").await;
+    for (name, owner) in [("of-alice", "user:alice"), ("of-group", "group:ops")] {
+        judged.world.accepts("ApiToken", name, json!({"instanceRef": {"name": "eem"}, "owner": owner})).await;
+    }
+    let dora = judged.stranger("dora", &["ops"]);
+    dora.may(json!([rule(GET)])).await;
+    let alice = "--create --owner user:alice";
+    for (args, words) in [
+        (&["suspend", "of-alice"][..], alice.to_owned()),
+        (&["suspend", "of-group"], "--create".to_owned()),
+        (&["transfer", "of-group", "--to", "user:bob"], "--create --owner user:bob".to_owned()),
+        (&["transfer", "of-alice", "--to", "team:x"], format!("{alice} --owner team:x")),
+        (&["transfer", "of-alice", "--to", "user:dora"], alice.to_owned()),
+        (&["set", "role", "of-group", "admin"], "--create --role eem:admin".to_owned()),
+        (&["set", "policies", "of-group", "a,b"], "--create --policy eem:a --policy eem:b".to_owned()),
+    ] {
+        let refused = dora.tokenry(&[args, &["--dry-run"]].concat()).await;
+        let command = format!("\n  kubectl tokenry grant user:dora {words} -n {} --apply\n", dora.home());
+        assert!(refused.failed(4).ends_with(&command), "{args:?}: {refused:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_that_could_not_show_its_value_is_refused_before_anything_is_written() {
+    let (judged, _operator) = setting("unshown").await;
+    let dora = judged.stranger("dora", &[]);
+    judged.world.accepts("ApiToken", "ci", json!({"instanceRef": {"name": "eem"}, "owner": "user:dora"})).await;
+    judged.world.await_reason("ci", "Active").await;
+    dora.may(json!([rule(GET)])).await;
+    let refused = dora.tokenry(&["rotate", "ci", "--show"]).await;
+    let command = format!("\n  kubectl tokenry grant user:dora --create --read ci -n {} --apply\n", dora.home());
+    assert!(refused.failed(4).ends_with(&command), "{refused:?}");
+    assert!(refused.err.contains("nothing was changed: you may not patch apitokens.tokenry.dev in"), "{refused:?}");
+    assert!(judged.token("ci").await.unwrap().spec.regenerate.is_none());
+    grant(&judged, &refused.err).await;
+    let shown = async || Some(dora.tokenry(&["rotate", "ci", "--show"]).await).filter(|done| done.code == 0);
+    let shown = judged.world.eventually("the grant is enough", shown).await;
+    assert_eq!(Some(shown.out.trim()), judged.world.value("ci").await.as_deref());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_to_whom_the_operator_grants_nothing_is_told_before_the_creation_or_right_after_it() {
+    let judged = Judged::new("ungranted").await;
+    let members = json!([{"subject": "user:alice", "role": "admin"}]);
+    judged.world.change("Instance", "eem", json!({"ceiling": "Members", "members": members})).await.unwrap();
+    let alice = super::hand(&judged, "alice", json!([])).await;
+    alice.may_on("assign", "roles", "eem:admin").await;
+    let create = |name| ["create", name, "--role", "admin", "--timeout", "2m"];
+    // The Instance has no status yet, so the command cannot know that the operator grants nothing.
+    let operator = async {
+        judged.world.eventually("the token exists", async || judged.token("early").await.map(|_| ())).await;
+        let client = judged.world.plane.client_for(&judged.world.identities.operator);
+        judged.world.operator_with(client, &Held::default(), |options| options.grants = false).await
+    };
+    let (early, _operator) = tokio::join!(async { alice.tokenry(&create("early")).await }, operator);
+    let advice = |name| format!("\n  kubectl tokenry grant user:alice --read {name} -n {} --apply\n", alice.home());
+    let told = "the value is not printed, as the operator gives owners no right to it: you may not get secrets in";
+    assert!(early.failed(4).contains(told) && early.err.ends_with(&advice("early")), "{early:?}");
+    let created = format!("ApiToken early was created: `kubectl tokenry status early -n {}`", alice.home());
+    assert!(early.err.contains(&created), "{early:?}");
+    let late = alice.tokenry(&create("late")).await;
+    assert!(late.failed(4).contains("nothing was created: you may not get secrets in"), "{late:?}");
+    assert!(late.err.ends_with(&advice("late")) && judged.token("late").await.is_none(), "{late:?}");
+    grant(&judged, &late.err).await;
+    assert!(alice.tokenry(&create("late")).await.well().starts_with("tkn_"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_to_whom_the_operator_grants_each_value_sees_it_without_another_right() {
+    let (judged, _operator) = setting("given").await;
+    let members = json!([{"subject": "user:alice", "role": "admin"}]);
+    judged.world.change("Instance", "eem", json!({"ceiling": "Members", "members": members})).await.unwrap();
+    let alice = super::hand(&judged, "alice", json!([])).await;
+    let create = ["create", "ci", "--once", "--role", "admin"];
+    let created = async || Some(alice.tokenry(&create).await).filter(|done| done.code == 0);
+    let created = judged.world.eventually("a member may give its role", created).await;
+    assert_eq!(root(&judged).tokenry(&["show", "ci", "--claim", "--yes"]).await.well(), created.out);
+    let gone = async || judged.world.value("ci").await.is_none().then_some(());
+    judged.world.eventually("the Secret is gone", gone).await;
+    // The operator takes the right back with the Secret, and gives it again with the next one.
+    judged.world.await_right(false, &asking("alice", &[]), "get", ("secrets", ""), "ci").await;
+    let shown = alice.tokenry(&["rotate", "ci", "--show"]).await;
+    assert_eq!(Some(shown.well().trim()), judged.world.value("ci").await.as_deref());
+}
+
+#[tokio::test]
+async fn a_value_that_was_replaced_since_it_was_read_is_not_claimed_and_another_change_of_its_secret_is_no_matter() {
+    let (judged, _operator) = setting("stale").await;
+    let spec = json!({"instanceRef": {"name": "eem"}, "owner": "user:x", "secret": {"delivery": "Once"}});
+    judged.world.accepts("ApiToken", "ci", spec).await;
+    judged.world.eventually("the value is there", async || judged.world.value("ci").await).await;
+    let (desk, home) = (Desk::new(judged.world.client.clone(), |_| Box::new(())), &judged.world.namespace);
+    let seen = desk.value(home, "ci").await.unwrap().unwrap();
+    judged.world.change("ApiToken", "ci", json!({"regenerate": {"id": "x"}})).await.unwrap();
+    judged.world.await_generation("ci", 2).await;
+    assert_eq!(desk.claim(home, &seen, &seen.id().unwrap()).await.unwrap_err().why, Why::Stale);
+    let now = desk.value(home, "ci").await.unwrap().unwrap();
+    let label = Patch::Merge(json!({"metadata": {"labels": {"a": "b"}}}));
+    judged.world.api::<Secret>().patch("ci", &PatchParams::default(), &label).await.unwrap();
+    desk.claim(home, &now, &now.id().unwrap()).await.unwrap();
+    judged.world.eventually("it is claimed", async || judged.world.value("ci").await.is_none().then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_does_not_exist_is_told_before_anything_is_written() {
+    let (judged, _operator) = setting("policies").await;
+    let alice = super::hand(&judged, "alice", super::secrets()).await;
+    judged.world.accepts("Instance", "other", json!({})).await;
+    let readers = |of: &str| json!({"instanceRef": {"name": of}, "members": [], "statements": [{"effect": "Allow", "actions": ["api:read"]}]});
+    for (name, of) in [("readers", "eem"), ("foreign", "other")] {
+        root(&judged).create("AccessPolicy", name, readers(of)).await.unwrap();
+    }
+    alice.tokenry(&["create", "ci", "--instance", "eem"]).await.well();
+    for (name, at) in
+        [("none", "spec.policies[0]: there is no AccessPolicy none of Instance "), ("foreign", "foreign of")]
+    {
+        let refused = alice.tokenry(&["set", "policies", "ci", name]).await;
+        assert!(refused.failed(5).contains("nothing was changed: ") && refused.err.contains(at), "{refused:?}");
+    }
+    let refused = alice.tokenry(&["create", "new", "--instance", "eem", "--policy", "none"]).await;
+    assert!(
+        refused.failed(5).contains("nothing was created: spec.policies[0]: there is no AccessPolicy none"),
+        "{refused:?}"
+    );
+    assert!(judged.token("new").await.is_none() && judged.token("ci").await.unwrap().spec.policies.is_empty());
+    alice.may_on("assign", "policies", "eem:readers").await;
+    alice.tokenry(&["set", "policies", "ci", "readers"]).await.well();
+    alice.tokenry(&["set", "policies", "ci", ""]).await.well();
 }

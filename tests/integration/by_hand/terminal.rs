@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Patch, PatchParams};
 use rexpect::{
     process::WaitStatus,
     session::{Options, PtySession, spawn_with_options},
@@ -13,7 +15,10 @@ use rexpect::{
 use serde_json::{Value, json};
 
 use super::{hand, secrets, setting};
-use crate::harness::judged::{Judged, User};
+use crate::harness::{
+    judged::{Judged, User},
+    rights::asking,
+};
 
 /// The longest wait for a text on the terminal, in milliseconds.
 const DEADLINE: u64 = 60_000;
@@ -198,9 +203,14 @@ async fn a_question_says_what_would_break_and_the_list_of_several() {
     assert_eq!((&plan["token"], &plan["secret"], &plan["unknown"]), (&json!("ci"), &json!("ci"), &json!([])));
     let account = alice.tokenry(&["delete", "account", "ci"]).await;
     let told = account.failed(2);
-    for part in ["these tokens act as it, and end with it: ci", "Deployment/exporter", "give --confirm"] {
+    for part in ["stay in the list as AccountDeleted: ci", "Deployment/exporter", "give --confirm"] {
         assert!(told.contains(part), "{part}: {told}");
     }
+    assert!(!told.contains("and its Secret are deleted"), "{told}");
+    judged.world.change("Instance", "eem", json!({"tokens": {"onAccountDeleted": "Delete"}})).await.unwrap();
+    let account = alice.tokenry(&["delete", "account", "ci"]).await;
+    let told = account.failed(2);
+    assert!(told.contains("are deleted with it, and their Secrets too: ci"), "{told}");
     assert!(judged.token("ci").await.is_some() && !judged.token("other").await.unwrap().spec.revoked);
 }
 
@@ -242,7 +252,7 @@ async fn each_command_says_at_a_terminal_what_it_says_to_a_pipe_in_its_width_and
         &["status", "ci"],
         &["show", "ci"],
         &["grant", "user:bob", "--create"],
-        &["set", "name", "ci", "Exporter"],
+        &["set", "name", "ci", "Exporter", "--dry-run"],
         &["suspend", "ci", "--dry-run"],
         &["resume", "ci"],
         &["rotate", "ci", "--dry-run"],
@@ -289,6 +299,163 @@ async fn a_value_is_copied_by_the_terminal_and_claimed_after_a_question() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_changes_during_the_question_is_the_current_one_after_the_answer_and_none_is_lost() {
+    let (judged, _operator) = setting("meanwhile").await;
+    let alice = hand(&judged, "alice", secrets()).await;
+    let begun = async |name: &str| {
+        let value = alice.tokenry(&["create", name, "--once"]).await.well().trim().to_owned();
+        let mut asked = alice.at_a_terminal(&["show", name, "--claim"]);
+        asked.exp_string(&format!("Claim the value of {name}?")).unwrap();
+        asked.exp_string("[y/N]").unwrap();
+        (value, asked)
+    };
+    let gone = async |name: &str| {
+        let gone = async || judged.world.value(name).await.is_none().then_some(());
+        judged.world.eventually("the Secret is gone", gone).await;
+    };
+    let (first, mut asked) = begun("rotated").await;
+    alice.tokenry(&["rotate", "rotated", "--wait"]).await.well();
+    let second = judged.world.value("rotated").await.unwrap();
+    asked.send_line("y").unwrap();
+    let told = shown(&mut asked);
+    assert!(told.contains("rotated was rotated before your answer; this is the new value"), "{told}");
+    assert!(told.contains(&second) && !told.contains(&first), "{told}");
+    assert_eq!(code(&asked), 0, "{told}");
+    gone("rotated").await;
+    let (value, mut asked) = begun("claimed").await;
+    assert_eq!(alice.tokenry(&["show", "claimed", "--claim", "--yes"]).await.well().trim(), value);
+    gone("claimed").await;
+    asked.send_line("y").unwrap();
+    let told = shown(&mut asked);
+    let only = "claimed shows no value any more, so nothing was left to claim";
+    assert!(told.contains(only) && told.contains(&value), "{told}");
+    assert_eq!(code(&asked), 0, "{told}");
+    let (value, mut asked) = begun("revoked").await;
+    alice.tokenry(&["revoke", "revoked", "--yes"]).await.well();
+    judged.world.await_reason("revoked", "Revoked").await;
+    asked.send_line("y").unwrap();
+    let told = shown(&mut asked);
+    assert!(told.contains("shows no value: it is revoked") && !told.contains(&value), "{told}");
+    assert_eq!(code(&asked), 5, "{told}");
+}
+
+/// The mark of a claim on a Secret.
+async fn claim_on(judged: &Judged, secret: &str) -> Option<String> {
+    let secret = judged.world.api::<Secret>().get(secret).await.unwrap();
+    secret.metadata.annotations?.get("tokenry.dev/claimed").cloned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copied_value_is_claimed_only_after_its_user_has_found_it() {
+    let (judged, operator) = setting("pasted").await;
+    let alice = hand(&judged, "alice", secrets()).await;
+    let value = alice.tokenry(&["create", "ci", "--once"]).await.well().trim().to_owned();
+    let unseen = alice.tokenry(&["show", "ci", "--claim", "--copy", "--yes"]).await;
+    let told = unseen.failed(2);
+    assert!(told.contains("no terminal says that it copied a value") && told.contains("leave --yes out"), "{told}");
+    assert!(claim_on(&judged, "ci").await.is_none());
+    let asked = || {
+        let mut asked = Terminal::of(&alice.command(&["show", "ci", "--claim", "--copy"]), 400);
+        let before = asked.exp_string("Paste it now: is the value of ci there? Yes claims it").unwrap();
+        assert!(before.contains("\u{1b}]52;c;") && before.contains("copied into the clipboard"), "{before:?}");
+        asked.exp_string("[y/N]").unwrap();
+        asked
+    };
+    for unsure in ["", "n"] {
+        let mut no = asked();
+        no.send_line(unsure).unwrap();
+        no.exp_string("not confirmed; nothing was changed").unwrap();
+        assert_eq!(code(&no), 8);
+    }
+    let mut interrupted = asked();
+    interrupted.interrupt_question();
+    interrupted.exp_string("interrupted; nothing was changed").unwrap();
+    assert_eq!(code(&interrupted), 130);
+    assert_eq!((claim_on(&judged, "ci").await, judged.world.value("ci").await), (None, Some(value.clone())));
+    let mut late = asked();
+    alice.tokenry(&["rotate", "ci", "--wait"]).await.well();
+    late.send_line("y").unwrap();
+    let told = shown(&mut late);
+    let command = format!("claim its new value: kubectl tokenry show ci --claim --copy -n {}", alice.home());
+    assert!(
+        told.contains("nothing was claimed, because ci has just been rotated") && told.contains(&command),
+        "{told}"
+    );
+    assert_eq!(code(&late), 4, "{told}");
+    let second = judged.world.value("ci").await.unwrap();
+    assert!(second != value && claim_on(&judged, "ci").await.is_none());
+    // Without the operator, the Secret and its mark stay.
+    operator.stop().await;
+    let mut yes = asked();
+    yes.send_line("y").unwrap();
+    let told = shown(&mut yes);
+    assert!(told.contains("claimed: the Secret of ci is being deleted") && !told.contains(&second), "{told}");
+    assert_eq!(code(&yes), 0, "{told}");
+    assert!(claim_on(&judged, "ci").await.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_only_a_question_still_has_is_printed_unless_nobody_accepts_it() {
+    let (judged, operator) = setting("holding").await;
+    let alice = hand(&judged, "alice", secrets()).await;
+    let names = ["revoked", "removed", "deleted", "emptied", "marked", "unread"];
+    let mut values = Vec::new();
+    for name in names {
+        values.push(alice.tokenry(&["create", name, "--once"]).await.well().trim().to_owned());
+    }
+    // Without the operator, the status is late.
+    operator.stop().await;
+    let mut asked = names.map(|name| {
+        let mut asked = Terminal::of(&alice.command(&["show", name, "--claim"]), 400);
+        asked.exp_string(&format!("Claim the value of {name}?")).unwrap();
+        asked.exp_string("[y/N]").unwrap();
+        asked
+    });
+    let secrets = judged.world.api::<Secret>();
+    // Before the token: the garbage collector deletes the Secret of a token that is gone.
+    for name in ["revoked", "removed", "deleted", "unread"] {
+        secrets.delete(name, &Default::default()).await.unwrap();
+    }
+    judged.world.change("ApiToken", "revoked", json!({"revoked": true})).await.unwrap();
+    judged.world.delete("ApiToken", "deleted").await;
+    for (name, key) in [("emptied", "token"), ("marked", "token-id")] {
+        let without = Patch::Merge(json!({"data": {key: null}}));
+        secrets.patch(name, &PatchParams::default(), &without).await.unwrap();
+    }
+    let home = alice.home();
+    let lost = " shows no value any more, so nothing was left to claim; your copy of its value may be the only one";
+    let mut answer = |at: usize| {
+        asked[at].send_line("y").unwrap();
+        let told = shown(&mut asked[at]);
+        (code(&asked[at]), told.contains(&values[at]), told)
+    };
+    for (at, exit, is_printed, said) in [
+        (0, 5, false, "shows no value: it is revoked"),
+        (1, 0, true, lost),
+        (2, 5, false, "deleted"),
+        (3, 0, true, lost),
+        (4, 2, true, "the Secret of marked has no key token-id"),
+    ] {
+        let (code, has_value, told) = answer(at);
+        assert_eq!((code, has_value, told.contains(said)), (exit, is_printed, true), "{}: {told}", names[at]);
+    }
+    let unmarked = alice.tokenry(&["show", "marked", "--claim", "--yes"]).await;
+    let told =
+        format!("print the value without --claim, or ask for a new one: kubectl tokenry rotate marked -n {home}");
+    assert!(unmarked.failed(2).contains(&told) && unmarked.out.is_empty(), "{unmarked:?}");
+    assert_eq!(alice.tokenry(&["show", "marked"]).await.well().trim(), values[4]);
+    assert!(claim_on(&judged, "marked").await.is_none());
+    judged.world.plane.kubectl(&["delete", "rolebindings", "--all", "-n", home]).unwrap();
+    for resource in [("apitokens", "tokenry.dev"), ("secrets", "")] {
+        judged.world.await_right(false, &asking("alice", &[]), "get", resource, "unread").await;
+    }
+    let (code, has_value, told) = answer(5);
+    assert!(code == 4 && has_value, "{told}");
+    assert!(told.contains("nothing was claimed; your value of unread is from before your answer"), "{told}");
+    assert!(told.contains("you may not get apitokens.tokenry.dev in"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_leaves_ends_a_command_quietly() {
     let (judged, _operator) = setting("unread").await;
     let alice = hand(&judged, "alice", json!([])).await;
@@ -315,7 +482,6 @@ fn unread(mut command: Command) -> (Option<i32>, String) {
 async fn a_value_is_verified_at_a_terminal_without_showing_it_and_files_are_scanned_there() {
     let (judged, _operator) = setting("typed").await;
     let alice = hand(&judged, "alice", secrets()).await;
-    alice.may(json!([{"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get"]}])).await;
     let value = alice.tokenry(&["create", "ci"]).await.well().trim().to_owned();
     let mut asked = alice.at_a_terminal(&["verify"]);
     let before = asked.exp_string("Value, which is not shown here: ").unwrap();
@@ -354,6 +520,41 @@ async fn long_lines_are_broken_between_words_at_a_terminal_and_not_in_a_pipe() {
     assert!(told.lines().any(|line| line.trim_end() == command), "the command is whole: {told:?}");
     let others = told.lines().filter(|line| !line.contains("kubectl ") && !line.contains('\u{1b}'));
     assert!({ others }.all(|line| line.trim_end().chars().count() <= 80), "{told}");
+}
+
+#[test]
+fn pages_and_errors_of_the_command_line_fit_the_terminal_and_commands_stay_whole() {
+    let told = |args: &[&str], columns, exit| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tokenry"));
+        command.args(args);
+        let mut session = Terminal::of(&command, columns);
+        let text = shown(&mut session);
+        assert_eq!(code(&session), exit, "{args:?}: {text}");
+        text
+    };
+    let is_broken = |line: &str, most| console::measure_text_width(line.trim_end()) > most;
+    for args in [&["rotate"][..], &["explain"], &["grant", "user:bob", "--nothing"], &["set", "colour", "ci", "red"]] {
+        let text = told(args, 60, 2);
+        assert!(!text.lines().any(|line| is_broken(line, 60)), "{args:?}: {text}");
+    }
+    // A terminal may not say its width.
+    for (args, exit) in [(&["rotate", "--help"][..], 0), (&["--help"], 0), (&["set", "colour", "ci", "red"], 2)] {
+        let text = told(args, 0, exit);
+        assert!(text.lines().count() > 3 && !text.lines().any(|line| is_broken(line, 80)), "{args:?}: {text}");
+    }
+    let manifest = std::env::temp_dir().join(format!("by-hand-{}.yaml", std::process::id()));
+    let spec = "instanceRef: {name: shop}, rotation: {schedule: {cron: x}}";
+    let token = "apiVersion: tokenry.dev/v1alpha1\nkind: ApiToken\nmetadata: {name: ci}";
+    std::fs::write(&manifest, format!("{token}\nspec: {{{spec}}}\n")).unwrap();
+    let args = ["lint", manifest.to_str().unwrap()];
+    for columns in [80, 0] {
+        let text = told(&args, columns, 1);
+        assert!(text.contains("\n  ") && !text.lines().any(|line| is_broken(line, 80)), "{text}");
+    }
+    let piped = Command::new(env!("CARGO_BIN_EXE_tokenry")).args(args).output().unwrap();
+    assert_eq!(String::from_utf8(piped.stdout).unwrap().lines().count(), 1, "tools read one line for each fault");
+    let page = told(&["docs", "check#rights"], 80, 0);
+    assert!(page.lines().count() > 5 && !page.lines().any(|line| is_broken(line, 80)), "{page}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

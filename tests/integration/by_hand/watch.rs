@@ -47,6 +47,10 @@ async fn a_watch_without_the_right_to_watch_says_so_and_ends() {
     let (judged, _operator) = setting("unwatched").await;
     let alice = hand(&judged, "alice", json!([])).await;
     let refused = alice.tokenry(&["list", "--watch"]).await;
-    let told = format!("you may not watch apitokens.tokenry.dev in namespace {}: ask an administrator", alice.home());
+    let told = format!(
+        "you may not watch apitokens.tokenry.dev in namespace {0}; an administrator allows it by:\n  \
+                        kubectl tokenry grant user:alice --view -n {0} --apply",
+        alice.home()
+    );
     assert!(refused.failed(4).contains(&told), "{refused:?}");
 }
