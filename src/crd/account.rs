@@ -104,7 +104,8 @@ pub struct AccountStatus {
     #[serde(default, skip_serializing_if = "super::never_written")]
     #[schemars(skip)]
     pub unreadable: Vec<String>,
-    /// The generation of the spec that this status describes.
+    /// The generation of the spec that this status describes. The default -1 means that the operator has not seen the
+    /// object yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Accepted` and `Ready` are always present. An account with `active: false` is Ready too. `Reconciling` and

@@ -553,7 +553,8 @@ pub struct InstanceStatus {
     #[serde(default, skip_serializing_if = "super::never_written")]
     #[schemars(skip)]
     pub unreadable: Vec<String>,
-    /// The generation of the spec that this status describes.
+    /// The generation of the spec that this status describes. The default -1 means that the operator has not seen the
+    /// object yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Accepted`, `EndpointsReady` and `Ready` are always present. `Reconciling` and `Stalled` (see kstatus) are

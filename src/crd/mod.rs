@@ -45,7 +45,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::{CustomResourceExt, Resource};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub use access_policy::AccessPolicy;
 pub use account::Account;
@@ -123,8 +123,13 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
     [AccessPolicy::crd(), Account::crd(), ApiToken::crd(), Instance::crd()].map(finished).into()
 }
 
-/// The definition with one line for each paragraph of a description, and without `nullable`, so that `null` means the
-/// same as an omitted field.
+/// The generation that a new object has observed: none of its own. It is the default of the status in the definition.
+///
+/// For kstatus, an object without a status is as it should be. `helm --wait` and Flux would not wait for a new token.
+const UNOBSERVED: i64 = -1;
+
+/// The definition with one line for each paragraph of a description, and with the default status. It is without
+/// `nullable`, so that `null` means the same as an omitted field.
 ///
 /// The API server drops a `null` from a field that is not nullable. If a `null` were kept, a user could use it to evade
 /// a rule with `has()`.
@@ -142,5 +147,9 @@ fn finished(definition: CustomResourceDefinition) -> CustomResourceDefinition {
     let mut value = serde_json::to_value(definition).expect("a definition is plain data");
     strip(&mut value);
     schema::describe(&mut value);
+    for version in value["spec"]["versions"].as_array_mut().into_iter().flatten() {
+        let status = &mut version["schema"]["openAPIV3Schema"]["properties"]["status"];
+        status["default"] = json!({ "observedGeneration": UNOBSERVED });
+    }
     serde_json::from_value(value).expect("only optional keys were removed")
 }

@@ -222,7 +222,10 @@ async fn a_secret_with_a_copied_label_is_left_alone_and_delays_the_instances_of_
         (options.exposure, options.certificate) = (Arc::new(config), Some(order(SECRET)));
     });
     let operator = operator.await;
-    let served = async |world: &World| world.api::<Instance>().get("eem").await.unwrap().status;
+    let served = async |world: &World| {
+        let instance = world.api::<Instance>().get("eem").await.unwrap();
+        (instance.status?.observed_generation == instance.metadata.generation).then_some(())
+    };
     world.eventually("the other namespace is served", async || served(&other).await).await;
     assert!(served(&world).await.is_none(), "Traefik has no certificates there");
     let stored = world.await_stored("there is a certificate", |_| true).await;

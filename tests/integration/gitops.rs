@@ -39,24 +39,16 @@ impl App {
         let world = World::new(name).await;
         let clock = Held::default();
         let (operator, verifier) = (world.operator(&clock).await, world.verifier(&clock).await);
-        let chart = world.plane.directory().join(format!("chart-{}", world.namespace));
-        fs::create_dir_all(chart.join("templates")).unwrap();
-        fs::write(chart.join("Chart.yaml"), "apiVersion: v2\nname: app\nversion: 0.1.0\n").unwrap();
-        fs::write(chart.join("values.yaml"), "active: true\nrevoked: false\n").unwrap();
-        fs::write(chart.join("templates/token.yaml"), TOKEN).unwrap();
-        let chart = chart.display().to_string();
+        let chart = chart(&world);
         let app = Self { world, chart, verifier, value: String::new(), _operator: operator };
         app.helm(&["install"], &[]).unwrap();
-        // For kstatus an object of which nothing is said yet is as it should be.
-        let value = app.world.await_generation("ci", 1).await;
+        let value = app.world.value("ci").await.expect("a release whose token has no value yet is not ready");
         app.world.await_verdict(&app.verifier, &value, 200).await;
         Self { value, ..app }
     }
 
     fn helm(&self, verb: &[&str], more: &[&str]) -> Result<String, String> {
-        let what = ["app", &self.chart, "--namespace", &self.world.namespace, "--wait", "--timeout", "60s"];
-        let args = [verb, &what, more].concat();
-        tokio::task::block_in_place(|| self.world.plane.helm(&args))
+        release(&self.world, &self.chart, verb, &[&["--timeout", "60s"], more].concat())
     }
 
     /// How the release ended: `deployed`, or `failed` and the like.
@@ -65,6 +57,33 @@ impl App {
         let told = tokio::task::block_in_place(|| self.world.plane.helm(&args)).unwrap();
         serde_json::from_str::<Value>(&told).unwrap()["info"]["status"].as_str().unwrap().to_owned()
     }
+}
+
+/// Writes the chart to a folder of its own.
+fn chart(world: &World) -> String {
+    let chart = world.plane.directory().join(format!("chart-{}", world.namespace));
+    fs::create_dir_all(chart.join("templates")).unwrap();
+    fs::write(chart.join("Chart.yaml"), "apiVersion: v2\nname: app\nversion: 0.1.0\n").unwrap();
+    fs::write(chart.join("values.yaml"), "active: true\nrevoked: false\n").unwrap();
+    fs::write(chart.join("templates/token.yaml"), TOKEN).unwrap();
+    chart.display().to_string()
+}
+
+/// Runs helm for the release `app` of a chart, and waits until its objects are as they should be.
+fn release(world: &World, chart: &str, verb: &[&str], more: &[&str]) -> Result<String, String> {
+    let args = [verb, &["app", chart, "--namespace", &world.namespace, "--wait"], more].concat();
+    tokio::task::block_in_place(|| world.plane.helm(&args))
+}
+
+/// For kstatus, an object without a status is as it should be. So the definitions give each object one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_waits_for_objects_that_no_operator_has_seen_yet() {
+    let world = World::new("helm-waits").await;
+    let told = release(&world, &chart(&world), &["install"], &["--timeout", "2s"]).unwrap_err();
+    for kind in ["Instance", "ApiToken"] {
+        assert!(told.contains(&format!("resource {kind}/")), "{told}");
+    }
+    assert!(told.contains("not ready. status: InProgress"), "{told}");
 }
 
 /// What was asked for is a success, is not rolled back, and stays: each value is refused afterwards.

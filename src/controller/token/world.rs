@@ -17,7 +17,10 @@ use super::{
 use crate::{
     access::{self, Claims},
     controller::book::Ruled,
-    crd::{Account, ApiToken, api_token::Claim},
+    crd::{
+        Account, ApiToken,
+        api_token::{ApiTokenStatus, Claim},
+    },
     token::{Limit, Records, duration::after},
 };
 
@@ -101,7 +104,9 @@ impl World {
     /// True if no pass has done anything for the token yet. The first publish creates the Secret, so the write itself
     /// fails if a Secret exists.
     pub fn is_untouched(&self) -> bool {
-        self.token.status.is_none() && self.secrets.served.held == Held::Absent
+        // The definition gives each new object a generation that no pass has observed.
+        let told = ApiTokenStatus { observed_generation: None, ..self.before().clone() };
+        told == ApiTokenStatus::default() && self.secrets.served.held == Held::Absent
     }
 
     /// True if the cached Secret agrees with the records. Otherwise the cache cannot be trusted.
