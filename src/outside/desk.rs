@@ -5,7 +5,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -31,7 +31,7 @@ use super::{
     Hearing, Reader, Refusal, Verb, Why,
     deeds::Deeds,
     follower::{Selection, WatchPlace},
-    forbidder::Forbidder,
+    forbidder::{Denied, Forbidder},
     readable::Readable,
     reader::{Read, found},
     rights::{Holder, PlacedRight, Right, RightPlace},
@@ -41,9 +41,14 @@ use crate::crd::name;
 
 /// The field manager of the command line.
 const MANAGER: &str = "tokenry-cli";
-/// The time for which a forbidden request is tried again. The operator may be about to grant the right: it keeps
-/// RoleBindings for members and owners.
+/// The time for which a request is tried again that the operator may be about to permit. It keeps RoleBindings for
+/// members and owners.
 pub const GRANTED_WITHIN: Duration = Duration::from_secs(10);
+/// The rights in those RoleBindings.
+const GRANTED: [&str; 3] = ["assign roles.tokenry.dev", "use serviceaccounts.tokenry.dev", "get secrets"];
+/// The time for which any other forbidden request is tried again. The API server heeds a new RoleBinding after some
+/// moments.
+const HEEDED_WITHIN: Duration = Duration::from_secs(1);
 /// The interval between two tries, and between two looks at an object.
 const AGAIN: Duration = Duration::from_millis(300);
 /// The number of times that a stale write is repeated. The operator writes the status now and then.
@@ -64,6 +69,19 @@ pub enum DeskWait<'a> {
     Rights(&'a [PlacedRight]),
 }
 
+impl DeskWait<'_> {
+    /// The time for which a wait of this cause can help.
+    fn limit(self) -> Duration {
+        let is_granted = |right: &str| GRANTED.iter().any(|granted| right.split('/').next() == Some(granted));
+        let is_on_its_way = match self {
+            Self::Answer => false,
+            Self::Grant(refusal) => lacked_by(refusal).is_some_and(|right| is_granted(&right)),
+            Self::Rights(rights) => rights.iter().all(|lacked| is_granted(&lacked.right.to_string())),
+        };
+        if is_on_its_way { GRANTED_WITHIN } else { HEEDED_WITHIN }
+    }
+}
+
 /// Shows a wait to the user, until the returned guard is dropped.
 pub type ShowWait = fn(DeskWait<'_>) -> Box<dyn Send>;
 
@@ -74,8 +92,8 @@ pub struct Desk {
     reader: Reader,
     show: ShowWait,
     deeds: Arc<Deeds>,
-    /// True once a wait for a grant was in vain. No further request waits for one.
-    is_in_vain: Arc<AtomicBool>,
+    /// The longest wait for a grant, in seconds. It is zero once a wait was in vain: no further request waits for one.
+    patience: Arc<AtomicU64>,
 }
 
 /// A wait for a grant.
@@ -88,8 +106,9 @@ struct GrantWait<'a> {
 impl GrantWait<'_> {
     /// Waits until the next try. A wait of more than a second is shown. False: the time is over.
     async fn again(&mut self, cause: DeskWait<'_>) -> bool {
-        if self.begun.elapsed() >= GRANTED_WITHIN || self.desk.is_in_vain.load(Ordering::Relaxed) {
-            self.desk.is_in_vain.store(true, Ordering::Relaxed);
+        let patience = Duration::from_secs(self.desk.patience.load(Ordering::Relaxed));
+        if self.begun.elapsed() >= cause.limit().min(patience) {
+            self.desk.patience.store(0, Ordering::Relaxed);
             return false;
         }
         if self.begun.elapsed() >= SLOW {
@@ -155,7 +174,13 @@ impl<K: Read + Serialize> UserWritten for K {}
 impl Desk {
     /// The desk of the user of `client`. `show` shows each wait of more than a second.
     pub fn new(client: Client, show: ShowWait) -> Self {
-        Self { reader: Reader::new(client.clone()), client, show, deeds: Arc::default(), is_in_vain: Arc::default() }
+        let patience = Arc::new(AtomicU64::new(GRANTED_WITHIN.as_secs()));
+        Self { reader: Reader::new(client.clone()), client, show, deeds: Arc::default(), patience }
+    }
+
+    /// Shortens each wait for a grant: no grant of the operator is on its way.
+    pub fn expect_no_grant(&self) {
+        self.patience.fetch_min(HEEDED_WITHIN.as_secs(), Ordering::Relaxed);
     }
 
     /// The client of the desk, for rooms that read by one themselves.
@@ -186,6 +211,17 @@ impl Desk {
     /// The API server refused the read or did not answer.
     pub async fn find<K: Read>(&self, namespace: &str, name: &str) -> Result<Option<K>, Refusal> {
         self.shown(self.reader.live(namespace, name)).await
+    }
+
+    /// True if there is no namespace of this name. False also if the user may not look for it.
+    ///
+    /// # Errors
+    /// The API server did not answer.
+    pub async fn lacks_namespace(&self, name: &str) -> Result<bool, Refusal> {
+        match self.shown(self.reader.namespace(name)).await {
+            Err(Refusal { why: Why::Forbidden(_), .. }) => Ok(false),
+            found => Ok(found?.is_none()),
+        }
     }
 
     /// The type of a Secret, without its data. `None` if the Secret does not exist.
@@ -237,8 +273,8 @@ impl Desk {
         watch::watch(vec![place], &Hearing::default())
     }
 
-    /// The rights that the user lacks. They are reviewed for ten seconds, as a grant may be on its way. A rehearsal
-    /// reviews them once. A right that the API server does not review counts as held.
+    /// The rights that the user lacks. They are reviewed for ten seconds, as far as a grant may be on its way. A
+    /// rehearsal reviews them once. A right that the API server does not review counts as held.
     ///
     /// # Errors
     /// The API server did not answer.
@@ -460,7 +496,8 @@ impl Desk {
         done
     }
 
-    /// Repeats a forbidden request for ten seconds, if a grant can lift the refusal. A rehearsal is not repeated.
+    /// Repeats a forbidden request for ten seconds, if a grant on its way can lift the refusal. A rehearsal is not
+    /// repeated.
     async fn once_granted<T>(
         &self,
         intent: Intent,
@@ -468,7 +505,7 @@ impl Desk {
     ) -> Result<T, Refusal> {
         let (mut answer, mut wait) = (self.shown(try_it()).await, self.wait_for_grant());
         while intent == Intent::Do
-            && let Some(refusal) = answer.as_ref().err().filter(|refusal| may_be_lifted(refusal))
+            && let Some(refusal) = answer.as_ref().err().filter(|refusal| lacked_by(refusal).is_some())
             && wait.again(DeskWait::Grant(refusal)).await
         {
             answer = try_it().await;
@@ -481,13 +518,16 @@ impl Desk {
     }
 }
 
-/// True if a grant can lift this refusal.
-fn may_be_lifted(refusal: &Refusal) -> bool {
-    let Why::Forbidden(text) = &refusal.why else { return false };
+/// The right whose lack this refusal is about, such as `get secrets`. `None`: no grant can lift the refusal.
+fn lacked_by(refusal: &Refusal) -> Option<String> {
+    let Why::Forbidden(text) = &refusal.why else { return None };
     match Forbidder::of(text) {
-        Forbidder::Authorizer(_) => true,
-        Forbidder::Policy(_) => text.contains(" may not "),
-        Forbidder::Webhook(_) | Forbidder::Quota(_) | Forbidder::Plugin => false,
+        Forbidder::Authorizer(Denied { verb, resource, group, .. }) => {
+            let dot = if group.is_empty() { "" } else { "." };
+            Some(format!("{verb} {resource}{dot}{group}"))
+        }
+        Forbidder::Policy(_) => text.split_once(" may not ").map(|(_, right)| right.to_owned()),
+        Forbidder::Webhook(_) | Forbidder::Quota(_) | Forbidder::Plugin => None,
     }
 }
 
@@ -565,8 +605,13 @@ mod tests {
             Box::new(())
         };
         let denied = r#"x is forbidden: User "a" cannot create resource "apitokens" in API group "tokenry.dev" in the namespace "n""#;
+        let role = "ValidatingAdmissionPolicy 'p' with binding 'b' denied request: spec.role: user:a may not assign \
+                    roles.tokenry.dev/eem:admin in namespace n";
         for (text, intent, at_least, most) in [
-            (denied, Intent::Do, 30, 36),
+            (role, Intent::Do, 30, 36),
+            (role, Intent::Rehearse, 1, 1),
+            // The operator never grants this right.
+            (denied, Intent::Do, 3, 6),
             (denied, Intent::Rehearse, 1, 1),
             ("exceeded quota: few, requested: secrets=1", Intent::Do, 1, 1),
         ] {
@@ -631,15 +676,30 @@ mod tests {
         assert_eq!(desk.lacked(&needed, Intent::Do).await, Ok(Vec::new()));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_right_that_no_operator_grants_is_waited_for_as_long_as_the_api_server_needs() {
+        let denied = r#"x is forbidden: User "a" cannot get resource "secrets" in API group "" in the namespace "n""#;
+        let (client, asked) = forbidding(denied);
+        let desk = Desk::new(client, |_| Box::new(()));
+        desk.expect_no_grant();
+        assert!(desk.value("n", "ci").await.is_err());
+        assert!((3..=6).contains(&asked.load(Ordering::SeqCst)));
+    }
+
     #[test]
     fn only_a_missing_right_is_waited_for() {
-        let forbidden = |text: &str| may_be_lifted(&Refusal::because(Why::Forbidden(text.into())));
+        let lacked = |text: &str| lacked_by(&Refusal::because(Why::Forbidden(text.into())));
         let by_policy =
-            |text: &str| forbidden(&format!("ValidatingAdmissionPolicy 'p' with binding 'b' denied request: {text}"));
-        assert!(forbidden(r#"User "a" cannot get resource "secrets" in API group "" in the namespace "n""#));
-        assert!(by_policy("spec.role: user:a may not assign roles.tokenry.dev/eem:admin in namespace n"));
-        assert!(!by_policy("spec: the token is immutable"));
-        assert!(!forbidden("exceeded quota: few, requested: secrets=1"));
-        assert!(!may_be_lifted(&Refusal::because(Why::Stale)));
+            |text: &str| lacked(&format!("ValidatingAdmissionPolicy 'p' with binding 'b' denied request: {text}"));
+        let of_rbac = |group: &str| {
+            lacked(&format!(r#"User "a" cannot get resource "secrets" in API group "{group}" in the namespace "n""#))
+        };
+        assert_eq!(of_rbac("").as_deref(), Some("get secrets"));
+        assert_eq!(of_rbac("x.dev").as_deref(), Some("get secrets.x.dev"));
+        let told = "assign roles.tokenry.dev/eem:admin in namespace n";
+        assert_eq!(by_policy(&format!("spec.role: user:a may not {told}")).as_deref(), Some(told));
+        assert_eq!(by_policy("spec: the token is immutable"), None);
+        assert_eq!(lacked("exceeded quota: few, requested: secrets=1"), None);
+        assert_eq!(lacked_by(&Refusal::because(Why::Stale)), None);
     }
 }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::Value;
 
+use super::granted;
 use crate::{
     access::Rules,
     cli::{Error, connection::Workplace},
@@ -57,14 +58,16 @@ async fn check_policies(place: &Workplace, instance: &Instance, named: &[ObjectN
 /// # Errors
 /// The API server does not answer.
 pub(super) async fn instance_of(place: &Workplace, reference: &InstanceRef) -> Result<Option<Instance>, Error> {
-    permitted(place.desk.find(reference.namespace_or(&place.namespace), reference.name.as_str()).await)
+    let found = permitted(place.desk.find(reference.namespace_or(&place.namespace), reference.name.as_str()).await)?;
+    found.iter().for_each(|instance| granted::heed(place, instance));
+    Ok(found)
 }
 
 /// A found object. `None`: it does not exist, or the user may not read it.
 ///
 /// # Errors
 /// The API server does not answer.
-pub(super) fn permitted<T>(found: Result<Option<T>, Refusal>) -> Result<Option<T>, Error> {
+pub(crate) fn permitted<T>(found: Result<Option<T>, Refusal>) -> Result<Option<T>, Error> {
     match found {
         Err(Refusal { why: Why::Forbidden(_), .. }) => Ok(None),
         found => Ok(found?),

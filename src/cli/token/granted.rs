@@ -9,10 +9,22 @@ use crate::{
     outside::desk::{GRANTED_WITHIN, Intent},
 };
 
+/// True if the operator gives rights by `instance`, and the Instance does not say otherwise.
+pub(crate) fn gives(instance: &Instance) -> bool {
+    instance.grants_rights() && !says_off(instance)
+}
+
+/// Waits for no grant of the operator if it gives none by `instance`.
+pub(super) fn heed(place: &Workplace, instance: &Instance) {
+    if !gives(instance) {
+        place.desk.expect_no_grant();
+    }
+}
+
 /// True if the operator gives the current user the right to read the values of its tokens of `instance`. The owner of a
 /// token is that user unless another one is named.
 pub(super) async fn is_given(place: &Workplace, instance: &Instance, owner: Option<&str>) -> Result<bool, Error> {
-    if !instance.grants_rights() || says_off(instance) {
+    if !gives(instance) {
         return Ok(false);
     }
     let me = of_username(place.desk.user().await?.username.as_deref().unwrap_or_default());

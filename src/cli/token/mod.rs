@@ -1,6 +1,6 @@
 //! The commands by which users keep their tokens.
 
-mod allowed;
+pub(crate) mod allowed;
 mod change;
 pub(crate) mod create;
 mod creation;
@@ -8,7 +8,7 @@ pub(crate) mod delete;
 mod each;
 pub(crate) mod end;
 pub(crate) mod free;
-mod granted;
+pub(crate) mod granted;
 pub(crate) mod list;
 mod needed;
 pub(crate) mod pick;

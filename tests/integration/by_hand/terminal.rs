@@ -225,14 +225,16 @@ async fn ctrl_c_leaves_things_as_they_are_and_says_so() {
     let told = format!("interrupted; ApiToken {}/ci was created; nothing else was", alice.home());
     waits.exp_string(&told).unwrap();
     assert_eq!(code(&waits), 130);
-    let mut refused = alice.at_a_terminal(&["transfer", "ci", "--to", "user:bob"]);
-    refused.exp_string("may not assign owners.tokenry.dev/user:bob").unwrap();
+    // The operator grants roles of this Instance.
+    let members = json!([{"subject": "user:alice", "role": "viewer"}]);
+    judged.world.change("Instance", "eem", json!({"ceiling": "Members", "members": members})).await.unwrap();
+    let mut refused = alice.at_a_terminal(&["set", "role", "ci", "admin"]);
+    refused.exp_string("may not assign roles.tokenry.dev/eem:admin").unwrap();
     refused.exp_string("a grant may be on its way").unwrap();
     refused.send_control('c').unwrap();
     refused.exp_string("interrupted; ").unwrap();
     assert_eq!(code(&refused), 130);
-    let token = judged.token("ci").await.unwrap();
-    assert_eq!(token.spec.owner.unwrap().as_str(), "user:alice");
+    assert_eq!(judged.token("ci").await.unwrap().spec.role, None);
     let none = alice.tokenry(&["create", "late", "--timeout", "1s"]).await;
     assert!(none.failed(9).contains("not done in time"), "{none:?}");
 }
