@@ -31,9 +31,9 @@ pub(crate) struct Admission {
     /// Leave out the policies that stamp owners, for API servers without MutatingAdmissionPolicy (before 1.36)
     #[arg(long)]
     no_mutation: bool,
-    /// Directory to write the chart's policy files into, with placeholders that the chart fills in; default: print the
-    /// policies
-    #[arg(long)]
+    /// Directory to write validating.yaml and mutating.yaml of the chart into, with placeholders that the chart fills
+    /// in; default: print the policies
+    #[arg(long, exclusive = true)]
     dir: Option<PathBuf>,
 }
 
@@ -46,6 +46,7 @@ impl Admission {
             let [name, operator, verifier, exempt, require_owner] = MARKS.map(str::to_owned);
             let namespaces = "__NAMESPACES__".into();
             let options = Options { name, operator, verifier, exempt: vec![exempt], require_owner, namespaces };
+            output::make_dir(dir)?;
             output::write(&dir.join("validating.yaml"), &validating(&options))?;
             return output::write(&dir.join("mutating.yaml"), &mutating(&options));
         }

@@ -8,6 +8,7 @@ use super::{
     Error, client,
     denial::cause,
     lacking::{self, LackedRight},
+    names,
     screen::{Progress, remark},
 };
 use crate::{
@@ -25,7 +26,7 @@ use crate::{
 #[command(next_help_heading = "Cluster and user")]
 pub(crate) struct Connection {
     /// Namespace; default: the namespace of the current context
-    #[arg(long, short)]
+    #[arg(long, short, value_parser = names::label)]
     namespace: Option<String>,
     /// Path of the kubeconfig; default: KUBECONFIG, or else ~/.kube/config
     #[arg(long, value_name = "FILE")]
@@ -40,7 +41,7 @@ pub(crate) struct Connection {
     #[arg(long = "as-group", value_name = "GROUP", requires = "user")]
     groups: Vec<String>,
     /// Longest wait for an answer of the API server, such as 30s; 0: no limit
-    #[arg(long, value_name = "DURATION", default_value = "75s", value_parser = timeout)]
+    #[arg(long, value_name = "DURATION", default_value = "75s", value_parser = timeout, allow_hyphen_values = true)]
     request_timeout: Duration,
 }
 
@@ -51,8 +52,9 @@ pub(crate) fn timeout(text: &str) -> Result<Duration, String> {
         Some(0) => Ok(Duration::MAX),
         Some(seconds) => Ok(Duration::from_secs(seconds)),
         None => {
-            let duration = token::duration::Duration::from(text).parse()?;
-            Duration::try_from(duration).map_err(|error| error.to_string())
+            let odd = || "must be a duration such as 30s or 1m30s, or a number of seconds; 0 means no limit".to_owned();
+            let duration = token::duration::Duration::from(text).parse().map_err(|_| odd())?;
+            Duration::try_from(duration).map_err(|_| odd())
         }
     }
 }
@@ -63,6 +65,19 @@ pub(crate) struct Workplace {
     pub(crate) desk: Desk,
     /// The namespace.
     pub(crate) namespace: String,
+}
+
+impl Workplace {
+    /// Succeeds unless the namespace does not exist, as far as the user may look for it.
+    ///
+    /// # Errors
+    /// The namespace does not exist, or the API server does not answer.
+    pub(crate) async fn exists(&self) -> Result<(), Error> {
+        match self.desk.lacks_namespace(&self.namespace).await? {
+            true => Err(Error::no_namespace(&self.namespace)),
+            false => Ok(()),
+        }
+    }
 }
 
 impl Connection {
@@ -154,6 +169,9 @@ mod tests {
         assert_eq!(timeout("1m30s"), Ok(Duration::from_secs(90)));
         assert_eq!(timeout("7"), Ok(Duration::from_secs(7)));
         assert_eq!(timeout("0"), Ok(Duration::MAX));
-        assert!(timeout("soon").is_err() && timeout("-1").is_err());
+        for odd in ["soon", "0x", "-1", "-2h", "0s"] {
+            let told = timeout(odd).unwrap_err();
+            assert_eq!(told, "must be a duration such as 30s or 1m30s, or a number of seconds; 0 means no limit");
+        }
     }
 }

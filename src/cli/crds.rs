@@ -18,6 +18,7 @@ pub(crate) struct Crds {
 impl Crds {
     pub(crate) fn main(&self) -> Result<(), Error> {
         let Some(dir) = &self.dir else { return output::print(&crd::definitions()) };
+        output::make_dir(dir)?;
         for definition in crd::definitions() {
             output::write_one(&dir.join(format!("{}.yaml", definition.name_any())), &definition)?;
         }

@@ -5,6 +5,7 @@ use std::{fmt::Display, io, path::Path, process::ExitCode};
 use kube::{Resource, ResourceExt};
 
 use super::{
+    advice::quoted,
     denial::Denial,
     lacking::{self, LackedRight},
 };
@@ -92,6 +93,15 @@ impl Error {
         Self::local(format_args!("cannot write {}", file.display()), error)
     }
 
+    /// A namespace that does not exist.
+    pub(crate) fn no_namespace(name: &str) -> Self {
+        Self::Missing(format!(
+            "namespace {name} does not exist; give another one by --namespace, or let an administrator create it:\n  \
+             kubectl create namespace {}",
+            quoted(name)
+        ))
+    }
+
     /// Text that standard output does not take.
     pub(crate) fn unprinted(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe { Self::Unread } else { Self::local("cannot print", error) }
@@ -106,6 +116,8 @@ impl Error {
                 refusal.kind
             )),
             Why::Stale => Self::Refused(format!("{refusal}; try again")),
+            // Only the namespace of a new object can be missing.
+            Why::Gone if refusal.verb == Verb::CREATE => Self::no_namespace(&namespace),
             Why::Forbidden(_) | Why::Invalid(_) | Why::Unauthenticated(_) | Why::Gone | Why::Unavailable(_) => {
                 refusal.into()
             }

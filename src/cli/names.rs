@@ -16,6 +16,8 @@ use crate::{
     crd::{
         AccessPolicy, Account, ApiToken, Instance,
         name::ObjectNameForm,
+        permission::{RoleNameForm, ScopeNameForm},
+        subject::SubjectForm,
         text::{Form, is},
     },
     outside::reader::Read,
@@ -23,6 +25,8 @@ use crate::{
 
 /// The longest wait for the names. A shell waits for them with its prompt.
 const LIMIT: Duration = Duration::from_secs(3);
+/// The longest name of a namespace.
+const LABEL: usize = 63;
 /// The word before the name of an account.
 const ACCOUNT: &str = "account";
 
@@ -54,6 +58,28 @@ pub(crate) fn object(text: &str) -> Result<String, String> {
 pub(crate) fn placed(text: &str) -> Result<String, String> {
     text.split('/').take(3).try_for_each(|part| object(part).map(drop))?;
     if text.matches('/').count() < 2 { Ok(text.to_owned()) } else { Err("must be NAME or NAMESPACE/NAME".to_owned()) }
+}
+
+/// Parses the name of a namespace, which has no dots.
+pub(crate) fn label(text: &str) -> Result<String, String> {
+    let is_label = is::<ObjectNameForm>(text) && text.len() <= LABEL && !text.contains('.');
+    let odd = || format!("must be lower-case letters, digits and '-', such as shop, with at most {LABEL} characters");
+    is_label.then(|| text.to_owned()).ok_or_else(odd)
+}
+
+/// Parses a subject that can own tokens.
+pub(crate) fn owner(text: &str) -> Result<String, String> {
+    formed::<SubjectForm>(text)
+}
+
+/// Parses the name of a role.
+pub(crate) fn role(text: &str) -> Result<String, String> {
+    formed::<RoleNameForm>(text)
+}
+
+/// Parses the name of an organization or of a project.
+pub(crate) fn scope(text: &str) -> Result<String, String> {
+    formed::<ScopeNameForm>(text)
 }
 
 /// Parses a text that has a form.
@@ -121,7 +147,8 @@ fn organizations(instance: &Instance) -> Vec<String> {
     listed.into_iter().filter(|name| name != "*").collect()
 }
 
-fn roles(instance: &Instance) -> Vec<String> {
+/// The roles of an Instance. None if it has faults.
+pub(crate) fn roles(instance: &Instance) -> Vec<String> {
     Rules::of(instance).map(|rules| rules.role_names().map(str::to_owned).collect()).unwrap_or_default()
 }
 
@@ -165,6 +192,15 @@ mod tests {
             ("", false, false),
         ] {
             assert_eq!((object(text).is_ok(), placed(text).is_ok()), (is_object, is_placed), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_namespace_has_no_dots_and_is_short() {
+        assert!(label("shop-2").is_ok() && label(&"a".repeat(63)).is_ok());
+        for odd in ["", "No_ns", "shop.v2", "a/b", "-shop", &"a".repeat(64)] {
+            let told = label(odd).unwrap_err();
+            assert!(told.ends_with("such as shop, with at most 63 characters"), "{odd}: {told}");
         }
     }
 

@@ -82,6 +82,11 @@ fn pretty(value: &impl Serialize) -> Result<String, Error> {
     serde_json::to_string_pretty(value).map_err(|error| Error::local("cannot serialize an object as JSON", error))
 }
 
+/// Makes a directory, and those above it, unless it exists.
+pub(crate) fn make_dir(dir: &Path) -> Result<(), Error> {
+    fs::create_dir_all(dir).map_err(|error| Error::local(format_args!("cannot make {}", dir.display()), error))
+}
+
 /// Writes objects as documents of YAML into a file.
 pub(crate) fn write(file: &Path, objects: &[impl Serialize]) -> Result<(), Error> {
     fs::write(file, documents(objects)?).map_err(|error| Error::unwritten(file, error))

@@ -19,7 +19,7 @@ pub(crate) struct ReachUrl {
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
     /// Longest wait for that answer, such as 30s; 0: no limit
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = timeout)]
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = timeout, allow_hyphen_values = true)]
     timeout: Duration,
 }
 

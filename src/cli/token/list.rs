@@ -43,10 +43,10 @@ pub(crate) struct List {
     #[arg(long, add = names::of(Nameable::Organization))]
     organization: Option<String>,
     /// Only tokens whose value expires within this time, such as 14d
-    #[arg(long, value_name = "DURATION", value_parser = span)]
+    #[arg(long, value_name = "DURATION", value_parser = span, allow_hyphen_values = true)]
     expiring: Option<SignedDuration>,
     /// Only tokens that were not used for this time, such as 90d
-    #[arg(long, value_name = "DURATION", value_parser = span)]
+    #[arg(long, value_name = "DURATION", value_parser = span, allow_hyphen_values = true)]
     unused: Option<SignedDuration>,
     /// Form of the output
     #[arg(long, short, default_value = "table")]

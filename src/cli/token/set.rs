@@ -41,7 +41,7 @@ pub(crate) struct Transfer {
     #[arg(add = names::of(Nameable::Token), value_parser = names::object)]
     name: String,
     /// New owner, such as user:bob@example.com or team:platform
-    #[arg(long, value_name = "SUBJECT")]
+    #[arg(long, value_name = "SUBJECT", value_parser = names::owner)]
     to: String,
     /// Let the API server check the change, and change nothing
     #[arg(long)]
@@ -81,14 +81,15 @@ impl SetField {
             ))
         };
         let change = self.field.change(value).ok_or_else(by_transfer)?;
-        set(&self.connection, name, change, self.dry_run)
+        self.field.check(value).map_err(|rule| Error::Usage(format!("{}: {value:?} {rule}", change.title)))?;
+        set(&self.connection, name, change, self.dry_run, pick::CHANGES)
     }
 }
 
 impl Transfer {
     pub(crate) fn main(self) -> Result<(), Error> {
         let change = FieldChange { title: "owner", field: "owner", value: json!(self.to) };
-        set(&self.connection, &self.name, change, self.dry_run)
+        set(&self.connection, &self.name, change, self.dry_run, &["--create", "--owner", &self.to])
     }
 }
 
@@ -111,11 +112,25 @@ impl Field {
             Self::Role => ("role", "role", text()),
             Self::Description => ("description", "description", text()),
             Self::Name => ("display name", "displayName", text()),
-            Self::Projects => ("projects", "projects", names(value)),
-            Self::Policies => ("policies", "policies", names(value)),
+            Self::Projects => ("projects", "projects", listed(value)),
+            Self::Policies => ("policies", "policies", listed(value)),
             Self::Owner => return None,
         };
         Some(FieldChange { title, field, value })
+    }
+
+    /// Succeeds if a value has the form of the field, or is empty.
+    fn check(self, value: &str) -> Result<(), String> {
+        let each = |form: fn(&str) -> Result<String, String>| {
+            value.split(',').map(str::trim).try_for_each(|name| form(name).map(drop))
+        };
+        match self {
+            _ if value.is_empty() => Ok(()),
+            Self::Role => names::role(value).map(drop),
+            Self::Projects => each(names::scope),
+            Self::Policies => each(names::object),
+            Self::Description | Self::Name | Self::Owner => Ok(()),
+        }
     }
 }
 
@@ -141,15 +156,15 @@ fn shown(value: &Value) -> String {
 }
 
 /// The names in a text, which are separated by commas. An empty text removes the field.
-fn names(value: &str) -> Value {
+fn listed(value: &str) -> Value {
     if value.is_empty() { Value::Null } else { value.split(',').map(str::trim).collect() }
 }
 
-/// Changes one field of a token.
-fn set(connection: &Connection, name: &str, wanted: FieldChange, dry_run: bool) -> Result<(), Error> {
+/// Changes one field of a token. `words` of `kubectl tokenry grant` permit it.
+fn set(connection: &Connection, name: &str, wanted: FieldChange, dry_run: bool, words: &[&str]) -> Result<(), Error> {
     let spec = json!({ wanted.field: wanted.value });
     connection.work(async |place| {
-        let token = pick::one(place, name, pick::CHANGES).await?;
+        let token = pick::one(place, name, words).await?;
         let instance = allowed::instance_of(place, &token.spec.instance_ref).await?;
         allowed::check_change(place, instance.as_ref(), &token, &spec, SystemClock.now()).await?;
         let told = wanted.told(&json!(token.spec)[wanted.field]);
@@ -176,6 +191,16 @@ mod tests {
         assert_eq!(of(Field::Projects, "a, b"), json!({"projects": ["a", "b"]}));
         assert_eq!(of(Field::Projects, ""), json!({"projects": null}));
         assert_eq!(of(Field::Policies, "p"), json!({"policies": ["p"]}));
+    }
+
+    #[test]
+    fn a_value_without_the_form_of_its_field_is_no_value() {
+        for (field, well, odd) in
+            [(Field::Role, "viewer", "The Viewer"), (Field::Projects, "a, B", "a,,b"), (Field::Policies, "p,q", "P")]
+        {
+            assert!(field.check(well).is_ok() && field.check("").is_ok() && field.check(odd).is_err(), "{field:?}");
+        }
+        assert!(Field::Description.check("any text").is_ok());
     }
 
     #[test]

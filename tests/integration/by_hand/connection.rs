@@ -58,6 +58,8 @@ fn a_request_ends_at_its_timeout_also_while_it_connects() {
 fn flags_that_mean_nothing_are_named() {
     for (args, said) in [
         (["list", "--request-timeout", "soon"], "invalid value 'soon' for '--request-timeout <DURATION>'"),
+        (["list", "--request-timeout", "0x"], "must be a duration such as 30s or 1m30s, or a number of seconds; 0"),
+        (["list", "--expiring", "-2h"], "invalid value '-2h' for '--expiring <DURATION>': must be whole days"),
         (["grant", "user:bob", "--apply"], "name a right: --create, --view, --workloads, --read TOKEN, "),
         (["list", "--context", "nowhere"], "--context nowhere: the kubeconfig has no such context"),
     ] {
