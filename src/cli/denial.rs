@@ -25,7 +25,12 @@ pub(crate) enum Denial<'a> {
 impl<'a> Denial<'a> {
     /// The denial in a refusal. `None`: the request failed for another cause.
     pub(crate) fn of(refusal: &'a Refusal) -> Option<Self> {
-        let Why::Forbidden(text) = &refusal.why else { return None };
+        Self::in_why(&refusal.why)
+    }
+
+    /// The denial in the reason for a failed request. `None`: the request failed for another cause.
+    pub(crate) fn in_why(why: &'a Why) -> Option<Self> {
+        let Why::Forbidden(text) = why else { return None };
         Some(match Forbidder::of(text) {
             Forbidder::Authorizer(denied) => Self::Right(of_username(denied.user), LackedRight::denied(&denied)),
             Forbidder::Policy(_) => Self::Policy(text.split_once(" denied request: ").map_or(text, |(_, told)| told)),
@@ -46,11 +51,6 @@ impl<'a> Denial<'a> {
         match self {
             Self::Right(who, right) => lacking::told(who, slice::from_ref(right)),
             Self::Policy(text) => AdvisedRight::of(text).map_or_else(|| (*text).to_owned(), |advised| advised.told()),
-            // The API server lets nobody give away rights that they lack.
-            Self::Other(text) if text.contains("RBAC permissions not currently held") => format!(
-                "{text}\nhold these rights yourself, or ask a cluster administrator for the verbs escalate and bind on \
-                 roles"
-            ),
             Self::Other(text) => (*text).to_owned(),
         }
     }

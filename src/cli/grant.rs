@@ -4,28 +4,29 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
-use kube::core::ObjectMeta;
+use kube::{ResourceExt, core::ObjectMeta};
 
 use super::{
     Error,
     advice::{self, quoted},
     connection::{Connection, Workplace},
+    denial,
     lacking::{self, LackedRight},
-    names::{self, Nameable, formed, object},
+    names::{self, Nameable, object},
     output,
     screen::remark,
-    token::{free, pick, view},
+    token::{allowed::permitted, free, granted::gives, pick, view},
 };
 use crate::{
     crd::{
-        ApiToken, GROUP,
+        AccessPolicy, ApiToken, GROUP, Instance,
         name::ObjectNameForm,
-        permission::{RoleNameForm, ScopeNameForm},
+        permission::RoleNameForm,
         subject::{SubjectForm, SubjectKind, Who, canonical},
         text::is,
     },
     outside::{
-        Why,
+        Refusal, Why,
         desk::{Intent, UserWritten},
     },
     token::Digest,
@@ -54,10 +55,6 @@ pub(crate) const WORKLOADS: [(&str, &[&str]); 3] = [
     ("apps", &["deployments", "statefulsets", "daemonsets"]),
     ("batch", &["cronjobs", "jobs"]),
 ];
-
-/// The remark about a right to create that comes alone.
-const UNREAD: &str = "this gives no right to read values: add --read TOKEN for each token, unless the Instance gives \
-    that right to owners (spec.ceiling: Members)";
 
 /// The message to a user that names a holder alone.
 const NO_RIGHT: &str = "name a right: --create, --view, --workloads, --read TOKEN, --claim TOKEN, --role INSTANCE:ROLE, \
@@ -139,14 +136,15 @@ pub(crate) struct GrantRole {
     /// Read this token, and read and claim its value, which is shown once; to claim is to patch its Secret
     #[arg(long, value_name = "TOKEN", add = names::of(Nameable::Token), value_parser = object)]
     claim: Vec<String>,
-    /// Give this role, as INSTANCE:ROLE, in the namespace of the Instance; INSTANCE:* is needed where no role is named
+    /// Give this role and no other one, as INSTANCE:ROLE, in the namespace of the Instance; INSTANCE:* is needed where
+    /// no role is named
     #[arg(long, value_name = "INSTANCE:ROLE", value_parser = role)]
     role: Vec<String>,
     /// Name this owner, such as team:platform, and change its tokens
     #[arg(long, value_name = "SUBJECT", value_parser = owner)]
     owner: Vec<String>,
     /// Read tokens, and revoke those of this organization
-    #[arg(long, value_name = "ORGANIZATION", value_parser = organization)]
+    #[arg(long, value_name = "ORGANIZATION", value_parser = names::scope)]
     revoke: Vec<String>,
     /// Read this token, and revoke it, also if another owns it; this includes the right on its organization, in the
     /// namespace of its Instance
@@ -166,14 +164,9 @@ pub(crate) struct GrantRole {
     connection: Connection,
 }
 
-/// Parses the name of an organization.
-fn organization(text: &str) -> Result<String, String> {
-    formed::<ScopeNameForm>(text)
-}
-
 /// Parses an owner. `*` means tokens that nobody owns.
 fn owner(text: &str) -> Result<String, String> {
-    if text == "*" { Ok(text.to_owned()) } else { formed::<SubjectForm>(text) }
+    if text == "*" { Ok(text.to_owned()) } else { names::owner(text) }
 }
 
 /// Parses `INSTANCE:ROLE`.
@@ -195,14 +188,15 @@ fn policy(text: &str) -> Result<String, String> {
 impl GrantRole {
     pub(crate) fn main(self) -> Result<(), Error> {
         let holder = holder(&self.subject)?;
-        if self.rules("", [&self.read, &self.claim], &self.revoke).is_empty() {
+        if self.words().is_empty() {
             return Err(Error::Usage(NO_RIGHT.into()));
         }
         self.connection.work(async |place| {
             let all = self.all_rules(place).await?;
             if self.create && self.read.is_empty() && self.claim.is_empty() {
-                remark(UNREAD);
+                remark(&unread(place).await?);
             }
+            self.unknown(place).await?.iter().for_each(|text| remark(text));
             for (namespace, rules) in all {
                 let (role, binding) = objects(&namespace, &holder, rules);
                 if !self.apply {
@@ -211,12 +205,73 @@ impl GrantRole {
                     continue;
                 }
                 let name = role.metadata.name.clone().unwrap_or_default();
-                let (new_role, new_binding) = (create(place, &role).await?, create(place, &binding).await?);
+                let refused = |refusal| self.refused(place, refusal);
+                let new_role = create(place, &role).await.map_err(refused)?;
+                let new_binding = create(place, &binding).await.map_err(refused)?;
                 let told = if new_role || new_binding { "were created" } else { "exist already" };
                 remark(&format!("Role and RoleBinding {name} {told} in namespace {namespace}"));
             }
             Ok(())
         })
+    }
+
+    /// The flags of the rights on the command line, with their values.
+    fn words(&self) -> Vec<String> {
+        let switches = [("--create", self.create), ("--view", self.view), ("--workloads", self.workloads)];
+        let named = [
+            ("--read", &self.read),
+            ("--claim", &self.claim),
+            ("--role", &self.role),
+            ("--owner", &self.owner),
+            ("--revoke", &self.revoke),
+            ("--revoke-token", &self.revoke_token),
+            ("--policy", &self.policy),
+            ("--account", &self.account),
+        ];
+        let switches = switches.into_iter().filter(|(_, is_given)| *is_given).map(|(flag, _)| flag.to_owned());
+        let named = { named.into_iter() }
+            .flat_map(|(flag, names)| names.iter().flat_map(move |name| [flag.to_owned(), name.clone()]));
+        switches.chain(named).collect()
+    }
+
+    /// The error of a user that may not apply the objects. RBAC lets nobody give away rights that they lack.
+    fn refused(&self, place: &Workplace, refusal: Refusal) -> Error {
+        let cause = match refusal.why {
+            Why::Forbidden(_) => denial::cause(&refusal),
+            Why::Gone => return Error::no_namespace(&refusal.namespace),
+            Why::Stale | Why::Invalid(_) | Why::Unauthenticated(_) | Why::Unavailable(_) => return refusal.into(),
+        };
+        let command = command(&self.subject, &self.words(), &place.namespace);
+        Error::Refused(format!(
+            "{cause}; let a cluster administrator run this, or another user with the verbs escalate and bind on \
+             roles:{command}"
+        ))
+    }
+
+    /// The names of the command line that mean nothing yet, in words, as far as the user may look for them.
+    async fn unknown(&self, place: &Workplace) -> Result<Vec<String>, Error> {
+        let (home, mut unknown) = (&place.namespace, Vec::new());
+        for named in self.role.iter().chain(&self.policy) {
+            let (name, part) = named.split_once(':').unwrap_or((named, ""));
+            let missing = |object: &str| format!("{object} does not exist; {named} counts once it does");
+            let instance: Option<Instance> = match place.desk.find(home, name).await {
+                Ok(None) => {
+                    unknown.push(missing(&format!("Instance {home}/{name}")));
+                    continue;
+                }
+                found => permitted(found)?,
+            };
+            let roles = instance.iter().flat_map(names::roles).collect::<Vec<_>>();
+            let is_role = self.role.contains(named) && part != "*" && !roles.is_empty();
+            if is_role && !roles.iter().any(|role| role == part) {
+                unknown.push(format!("Instance {home}/{name} has no role {part}; it has {}", roles.join(", ")));
+            }
+            if self.policy.contains(named) && !part.is_empty() {
+                let found = place.desk.find::<AccessPolicy>(home, part).await;
+                unknown.extend(matches!(found, Ok(None)).then(|| missing(&format!("AccessPolicy {home}/{part}"))));
+            }
+        }
+        Ok(unknown)
     }
 
     /// The rules of each namespace. Those of the command's namespace come first.
@@ -290,6 +345,19 @@ impl GrantRole {
     }
 }
 
+/// The remark about a right to create that comes alone. Some Instances give owners the right to read values.
+async fn unread(place: &Workplace) -> Result<String, Error> {
+    let all = permitted(place.desk.list::<Instance>(Some(&place.namespace), None).await.map(Some))?;
+    let giving = |all: &[Instance]| all.iter().filter(|one| gives(one)).map(ResourceExt::name_any).collect::<Vec<_>>();
+    let unless = match all.filter(|all| !all.is_empty()).as_deref().map(giving).as_deref() {
+        None => ", unless the Instance gives that right to owners (spec.ceiling: Members, by an operator with grants)"
+            .to_owned(),
+        Some([]) => String::new(),
+        Some(names) => format!(", except of Instance {}, which gives that right to owners", names.join(", ")),
+    };
+    Ok(format!("this gives no right to read values: add --read TOKEN for each token{unless}"))
+}
+
 /// The Role of a holder, and its RoleBinding.
 fn objects(namespace: &str, holder: &Subject, rules: Vec<PolicyRule>) -> (Role, RoleBinding) {
     let digest = Digest::of(format!("{holder:?}{rules:?}")).to_string();
@@ -349,11 +417,11 @@ async fn foreign(place: &Workplace, name: &str) -> Result<(), Error> {
 }
 
 /// Creates an object. False if it exists already: its name is a digest of the holder and the rules.
-async fn create<K: UserWritten>(place: &Workplace, object: &K) -> Result<bool, Error> {
+async fn create<K: UserWritten>(place: &Workplace, object: &K) -> Result<bool, Refusal> {
     match place.desk.create(object, Intent::Do).await {
         Ok(_) => Ok(true),
         Err(refusal) if refusal.why == Why::Stale => Ok(false),
-        Err(refusal) => Err(Error::of_write(refusal, object)),
+        Err(refusal) => Err(refusal),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
-use super::{Error, connection::Workplace, denial::Denial, grant};
+use super::{Error, advice::quoted, connection::Workplace, denial::Denial, grant};
 use crate::{
     crd::{GROUP, subject::of_username},
     outside::{
@@ -28,7 +28,7 @@ pub(crate) struct LackedRight {
 enum WayToRight {
     /// The words of `kubectl tokenry grant` that give it.
     Grant(Vec<String>),
-    /// A role that gives it, as advice.
+    /// The ClusterRole that gives it.
     Role(&'static str),
     /// The way to another right of the list gives this one too.
     Along,
@@ -45,7 +45,7 @@ impl LackedRight {
     pub(crate) fn reviewed(needed: &PlacedRight, words: &[&str]) -> Self {
         let (verb, resource) = parts(needed.right);
         // The other verbs are asked for by admission policies, on names that need not be objects.
-        let is_of_object = ["get", "list", "watch", "create", "patch"].contains(&&*verb);
+        let is_of_object = ["get", "list", "watch", "create", "patch", "delete"].contains(&&*verb);
         let name = needed.name.as_ref().filter(|_| !is_of_object).map(|name| format!("/{name}")).unwrap_or_default();
         Self::granted(&verb, format!("{resource}{name}"), &needed.namespace, words)
     }
@@ -60,7 +60,7 @@ impl LackedRight {
         let Denied { verb, resource, group, namespace, .. } = *denied;
         let dot = if group.is_empty() { "" } else { "." };
         let way = match grant_for(denied) {
-            Some(flag) => WayToRight::Grant(vec![flag.to_owned()]),
+            Some(words) => WayToRight::Grant(words.iter().map(|&word| word.to_owned()).collect()),
             None => WayToRight::Role(role_for(denied)),
         };
         let (verb, namespace) = (verb.to_owned(), namespace.to_owned());
@@ -80,33 +80,47 @@ fn parts(right: Right) -> (String, String) {
     (verb.to_owned(), resource.to_owned())
 }
 
-/// The flag of `kubectl tokenry grant` that gives a denied right. `None`: no flag gives it.
-fn grant_for(denied: &Denied<'_>) -> Option<&'static str> {
+/// The words of `kubectl tokenry grant` that give a denied right. `None`: no words give it.
+fn grant_for(denied: &Denied<'_>) -> Option<&'static [&'static str]> {
     let Denied { verb, resource, group, namespace, .. } = *denied;
     let reads = ["get", "list", "watch"].contains(&verb);
     match (group, resource) {
         _ if namespace.is_empty() => None,
-        (GROUP, "apitokens" | "serviceaccounts" | "instances" | "accesspolicies") if reads => Some("--view"),
-        (GROUP, "apitokens" | "serviceaccounts") => Some("--create"),
-        ("", "namespaces") if verb == "get" => Some("--view"),
+        (GROUP, "apitokens" | "serviceaccounts" | "instances" | "accesspolicies") if reads => Some(&["--view"]),
+        (GROUP, "apitokens" | "serviceaccounts") => Some(&["--create"]),
+        ("", "namespaces") if verb == "get" => Some(&["--view"]),
+        ("", "secrets") if verb == "get" => Some(&["--read", "TOKEN"]),
         _ if verb == "list" && grant::WORKLOADS.iter().any(|(of, all)| *of == group && all.contains(&resource)) => {
-            Some("--workloads")
+            Some(&["--workloads"])
         }
         _ => None,
     }
 }
 
-/// A role that gives a denied right, as advice.
+/// The ClusterRole that gives a denied right: that of the chart, or one of Kubernetes.
 fn role_for(denied: &Denied<'_>) -> &'static str {
     match (denied.group, denied.verb) {
-        (GROUP, "get" | "list" | "watch") => "such as the ClusterRole tokenry-view",
-        (GROUP, _) if denied.resource.starts_with("instances") => "such as the ClusterRole tokenry-admin",
-        (GROUP, _) => "such as the ClusterRole tokenry-edit",
-        ("rbac.authorization.k8s.io", _) => "such as the ClusterRole admin",
-        ("", _) if denied.resource == "secrets" => "for that Secret alone",
-        (_, "get" | "list" | "watch") => "such as the ClusterRole view",
-        (_, _) => "such as the ClusterRole edit",
+        (GROUP, "get" | "list" | "watch") => "tokenry-view",
+        (GROUP, _) if denied.resource.starts_with("instances") => "tokenry-admin",
+        (GROUP, _) => "tokenry-edit",
+        ("rbac.authorization.k8s.io", _) => "admin",
+        (_, "get" | "list" | "watch") => "view",
+        (_, _) => "edit",
     }
+}
+
+/// The command that binds a subject to a ClusterRole, on a line of its own. `namespace` is empty for all namespaces.
+pub(crate) fn binding(who: &str, role: &str, namespace: &str) -> String {
+    let (kind, name) = who.split_once(':').unwrap_or(("user", who));
+    // kubectl separates the namespace and the name of a ServiceAccount by a colon. No binding has a slash in its name.
+    let plain = name.replace(['/', '%'], ":");
+    let subject = if kind == "serviceaccount" { &plain } else { name };
+    let (object, place) = match namespace {
+        "" => ("clusterrolebinding", String::new()),
+        namespace => ("rolebinding", format!(" -n {}", quoted(namespace))),
+    };
+    let (called, subject) = (quoted(&format!("{role}-{plain}")), quoted(subject));
+    format!("\n  kubectl create {object} {called} --clusterrole {role} --{kind} {subject}{place}")
 }
 
 /// The error of a refused request of a command that `words` of `kubectl tokenry grant` permit as a whole.
@@ -120,7 +134,12 @@ pub(crate) fn refused(refusal: Refusal, words: &[&str]) -> Error {
 }
 
 /// The error of a command whose user lacks these rights. `before` is the outcome, with its separator.
+///
+/// A grant in a namespace that does not exist would fail.
 pub(crate) async fn lacks(place: &Workplace, before: &str, lacked: &[LackedRight]) -> Error {
+    if let Err(missing) = place.exists().await {
+        return missing;
+    }
     match place.desk.user().await {
         Ok(user) => {
             let who = of_username(&user.username.unwrap_or_default());
@@ -149,12 +168,12 @@ pub(crate) fn sentence(lacked: &[LackedRight]) -> String {
     places.into_iter().map(told).collect::<Vec<_>>().join("; ")
 }
 
-/// The ways to the rights, with a separator before them: roles, and then a command for each namespace.
+/// The ways to the rights, with a separator before them: a command for each role and for each namespace.
 pub(crate) fn advice(who: &str, lacked: &[LackedRight]) -> String {
     let (mut roles, mut namespaces) = (Vec::new(), Vec::<(&str, Vec<&[String]>)>::new());
     for right in lacked {
         match &right.way {
-            WayToRight::Role(role) => roles.push(*role),
+            WayToRight::Role(role) => roles.push(binding(who, role, &right.namespace)),
             WayToRight::Along => {}
             WayToRight::Grant(words) => {
                 match namespaces.iter_mut().find(|(namespace, _)| *namespace == right.namespace) {
@@ -165,14 +184,12 @@ pub(crate) fn advice(who: &str, lacked: &[LackedRight]) -> String {
         }
     }
     distinct(&mut roles);
-    let mut told: String =
-        roles.iter().map(|role| format!(": ask an administrator for a role with that right, {role}")).collect();
-    for (at, (namespace, mut all)) in namespaces.into_iter().enumerate() {
+    let grants = namespaces.into_iter().map(|(namespace, mut all)| {
         distinct(&mut all);
-        told += if at == 0 { grant::ALLOWS } else { "" };
-        told += &grant::command(who, &all.concat(), namespace);
-    }
-    told
+        grant::command(who, &all.concat(), namespace)
+    });
+    let commands: String = roles.into_iter().chain(grants).collect();
+    if commands.is_empty() { commands } else { format!("{}{commands}", grant::ALLOWS) }
 }
 
 /// Removes repetitions, and keeps the order.
@@ -270,15 +287,28 @@ mod tests {
             let told = format!("; an administrator allows it by:\n  kubectl tokenry grant user:a {flag} -n n --apply");
             assert_eq!(command(verb, resource, group), told, "{verb} {resource}");
         }
-        let role = "such as the ClusterRole tokenry-admin";
-        assert_eq!(
-            command("create", "instances", GROUP),
-            format!(": ask an administrator for a role with that right, {role}")
-        );
+        assert!(command("get", "secrets", "").ends_with(" --read TOKEN -n n --apply"));
+    }
+
+    #[test]
+    fn a_right_that_no_grant_gives_is_got_by_a_binding_to_a_cluster_role() {
         let everywhere = Denial::of_right(&refusal("list", "apitokens", GROUP, "at the cluster scope")).unwrap().1;
-        assert!(told("user:a", &[everywhere]).ends_with(
-            "in all namespaces: ask an administrator for a role with that right, such as the ClusterRole tokenry-view"
-        ));
+        for (who, right, command) in [
+            (
+                "user:a",
+                lacked("create", "instances", GROUP),
+                "rolebinding tokenry-admin-a --clusterrole tokenry-admin --user a -n n",
+            ),
+            ("group:b c", lacked("get", "x", "y"), "rolebinding 'view-b c' --clusterrole view --group 'b c' -n n"),
+            (
+                "serviceaccount:a/b",
+                everywhere,
+                "clusterrolebinding tokenry-view-a:b --clusterrole tokenry-view --serviceaccount a:b",
+            ),
+        ] {
+            let told = advice(who, &[right]);
+            assert_eq!(told, format!("; an administrator allows it by:\n  kubectl create {command}"));
+        }
     }
 
     #[test]
@@ -306,6 +336,6 @@ mod tests {
         assert!(told.ends_with("kubectl tokenry grant user:a --read ci -n n --apply"), "{told}");
         let everywhere =
             refused(refusal("list", "apitokens", GROUP, "at the cluster scope"), &["--create"]).to_string();
-        assert!(everywhere.contains("ClusterRole tokenry-view"), "{everywhere}");
+        assert!(everywhere.contains("--clusterrole tokenry-view"), "{everywhere}");
     }
 }

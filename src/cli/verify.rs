@@ -9,15 +9,16 @@ use zeroize::Zeroizing;
 use super::{
     Error,
     connection::{Connection, Workplace},
-    denial,
+    denial::Denial,
     explain::{conclude, named},
+    grant, lacking,
     names::{self, Nameable},
     screen::hidden,
 };
 use crate::{
     access::Step,
     crd::ApiToken,
-    outside::{Clock, Refusal, SystemClock, Why},
+    outside::{Clock, Refusal, SystemClock},
     token::{Digest, Id, format},
     verifier::{
         Cause,
@@ -71,7 +72,8 @@ impl Verify {
         let id = match format::id(value) {
             Ok(id) => id,
             Err(error) => {
-                let step = Step { passed: false, object: "the value".into(), text: error.to_string() };
+                let text = format!("{error}, or its checksum is wrong: it was cut or mistyped, or is of no token");
+                let step = Step { passed: false, object: "the value".into(), text };
                 return conclude(&Cause::Malformed.into(), vec![step], None);
             }
         };
@@ -104,16 +106,15 @@ impl Verify {
             }
         }
         let all: Result<Vec<ApiToken>, _> = place.desk.list(None, None).await;
-        let unseen = |refusal: Refusal| {
-            if self.all_namespaces || !matches!(refusal.why, Why::Forbidden(_)) {
-                return refusal.into();
-            }
-            Error::Refused(format!(
+        let unseen = |refusal: Refusal| match Denial::of_right(&refusal) {
+            Some((who, right)) if !self.all_namespaces => Error::Refused(format!(
                 "there is no verdict: no ApiToken in namespace {} has a value with id {id}, and {}; give the \
-                 namespace of the token, by --namespace; `kubectl tokenry grant SUBJECT --view` there is enough to look",
+                 namespace of the token by --namespace; an administrator lets you look there by:{}",
                 place.namespace,
-                denial::cause(&refusal),
-            ))
+                lacking::sentence(&[right]),
+                grant::command(&who, &["--view".to_owned()], "NAMESPACE"),
+            )),
+            Some(_) | None => refusal.into(),
         };
         Ok(serving(&all.map_err(unseen)?, id, digest))
     }

@@ -12,9 +12,10 @@ use super::{
     },
     client,
     connection::Connection,
+    denial::Denial,
     error::unserved,
     output::{self, ObjectForm},
-    screen::Rows,
+    screen::{Rows, remark},
 };
 use crate::{
     crd,
@@ -44,6 +45,8 @@ struct InCluster {
     pods: Result<Vec<PodVersion>, String>,
     /// The versions of the kinds.
     kinds: Result<Vec<String>, String>,
+    /// The way to the right to list the Pods. Empty if the user has it.
+    advice: String,
 }
 
 impl VersionArgs {
@@ -56,7 +59,10 @@ impl VersionArgs {
             InCluster::read(&survey, &self.system.system_namespace).await
         });
         match found {
-            Ok(found) => self.print(Some(found)),
+            Ok(found) => {
+                let advice = found.advice.clone();
+                self.print(Some(found)).inspect(|()| remark(&advice))
+            }
             Err(error) => {
                 self.print(None)?;
                 Err(error)
@@ -72,7 +78,7 @@ impl VersionArgs {
         let mut rows = Rows::under(&["PART", "VERSION", "PLACE"]);
         let [here, unknown] = ["this program", "not known"].map(str::to_owned);
         rows.add(["client".to_owned(), own.to_owned(), here]);
-        if let Some(InCluster { pods, kinds }) = found {
+        if let Some(InCluster { pods, kinds, .. }) = found {
             match pods {
                 Ok(pods) => pods.into_iter().for_each(|(program, pod, version)| {
                     rows.add([program.name().to_owned(), version.unwrap_or(unknown.clone()), format!("Pod {pod}")]);
@@ -104,24 +110,26 @@ impl InCluster {
             Err(Why::Gone) => Err("the definitions are not installed".to_owned()),
             Err(why @ Why::Unavailable(_)) => return Err(away(why)),
             Err(why @ (Why::Stale | Why::Invalid(_) | Why::Forbidden(_) | Why::Unauthenticated(_))) => {
-                Err(unseen(&why, "read the API").0)
+                Err(unseen(&why, "read the API"))
             }
         };
-        let pods = match Programs::read(survey, system).await {
+        let programs = Programs::read(survey, system).await;
+        let advice = programs.as_ref().err().and_then(Denial::in_why).map(|denial| denial.told()).unwrap_or_default();
+        let pods = match programs {
             Ok(programs) if programs.pods.is_empty() => Err(format!("no Pod is in namespace {system}")),
             Ok(programs) => {
                 Ok(programs.pods.iter().map(|pod| (pod.program, pod.name.clone(), pod.version())).collect())
             }
-            Err(why) => Err(unseen(&why, &format!("list pods in namespace {system}")).0),
+            Err(why) => Err(unseen(&why, &format!("list pods in namespace {system}"))),
         };
-        Ok(Self { pods, kinds })
+        Ok(Self { pods, kinds, advice })
     }
 }
 
 /// The versions as one object.
 fn shown(own: &str, found: Option<&InCluster>) -> Value {
     let mut all = json!({"client": own});
-    let Some(InCluster { pods, kinds }) = found else { return all };
+    let Some(InCluster { pods, kinds, .. }) = found else { return all };
     match pods {
         Ok(pods) => {
             let pod = |(program, name, version): &PodVersion| json!({"program": program.name(), "pod": name, "version": version});
@@ -143,7 +151,7 @@ mod tests {
     #[test]
     fn a_part_that_is_not_known_says_why() {
         let pods = Ok(vec![(Program::Operator, "a".to_owned(), Some("1".to_owned()))]);
-        let found = InCluster { pods, kinds: Err("why".into()) };
+        let found = InCluster { pods, kinds: Err("why".into()), advice: String::new() };
         let wanted = json!({
             "client": "2", "pods": [{"program": "operator", "pod": "a", "version": "1"}], "kindsUnknown": "why",
         });

@@ -99,8 +99,8 @@ impl Results {
     /// Adds a check that could not be made, because a request of the user failed. `right` is the permission that the
     /// request needs, such as `list pods in namespace tokenry-system`.
     pub(super) fn unseen(&mut self, wanted: impl Into<String>, why: &Why, right: &str) {
-        let (wrong, hint) = unseen(why, right);
-        self.add(wanted, vec![format!("not checked: {wrong}")], (Health::Warning, hint));
+        let hint = if matches!(why, Why::Forbidden(_)) { ADMINISTRATOR } else { "run the check again" };
+        self.add(wanted, vec![format!("not checked: {}", unseen(why, right))], (Health::Warning, hint));
     }
 
     /// The results.
@@ -109,15 +109,15 @@ impl Results {
     }
 }
 
-/// The failure of a request that needs the permission `right`, and the next step of the user.
-pub(crate) fn unseen(why: &Why, right: &str) -> (String, &'static str) {
+/// The next step after checks that could not be made for want of a right. The output for people says it once.
+const ADMINISTRATOR: &str = "`kubectl tokenry docs check#rights-of-a-user-that-checks` names the right for each check; or \
+    let an administrator run this check";
+
+/// The failure of a request that needs the permission `right`.
+pub(crate) fn unseen(why: &Why, right: &str) -> String {
     match why {
-        Why::Forbidden(_) => {
-            (format!("you may not {right}"), "ask an administrator for that right, or let an administrator check")
-        }
-        Why::Stale | Why::Invalid(_) | Why::Unauthenticated(_) | Why::Gone | Why::Unavailable(_) => {
-            (why.to_string(), "run the check again")
-        }
+        Why::Forbidden(_) => format!("you may not {right}"),
+        Why::Stale | Why::Invalid(_) | Why::Unauthenticated(_) | Why::Gone | Why::Unavailable(_) => why.to_string(),
     }
 }
 
@@ -140,12 +140,15 @@ pub(super) fn worst(results: &[CheckResult]) -> Health {
     results.iter().map(|result| result.health).max().unwrap_or(Health::Fine)
 }
 
-/// Prints the results. Success means that no check failed.
-pub(super) fn print(results: &[CheckResult], form: ResultsForm) -> Result<(), Error> {
+/// Prints the results. `command` makes the same checks. Success means that no check failed.
+pub(super) fn print(results: &[CheckResult], form: ResultsForm, command: &str) -> Result<(), Error> {
     match form {
         ResultsForm::Json => output::object(&json(results), ObjectForm::Json)?,
         ResultsForm::Table => table(results),
         ResultsForm::Short => results.iter().filter(|result| result.health != Health::Fine).for_each(one),
+    }
+    if form != ResultsForm::Json && results.iter().any(|result| result.hint == ADMINISTRATOR) {
+        screen::say(&format!("{ADMINISTRATOR}:\n  {command}"));
     }
     if worst(results) == Health::Failed { Err(Error::No) } else { Ok(()) }
 }
@@ -194,7 +197,13 @@ fn one(CheckResult { part, wanted, health, wrong, hint }: &CheckResult) {
         let see = format!("see: {}", part.link());
         let (shown, rest) = wrong.split_at(wrong.len().min(SHOWN));
         let rest = (!rest.is_empty()).then(|| format!("and {} more, which --output json lists", rest.len()));
-        shown.iter().chain(&rest).chain([hint, &see]).for_each(|text| put(&format!("{}\n", screen::indented(text))));
+        let hint = Some(hint).filter(|hint| *hint != ADMINISTRATOR);
+        shown
+            .iter()
+            .chain(&rest)
+            .chain(hint)
+            .chain([&see])
+            .for_each(|text| put(&format!("{}\n", screen::indented(text))));
     }
 }
 
@@ -217,7 +226,7 @@ mod tests {
         assert_eq!(told["checks"][0], json!({"part": "operator", "check": "it runs", "health": "fine"}));
         assert_eq!(told["checks"][1]["wrong"], json!(["not checked: you may not get pods/proxy"]));
         assert_eq!(told["checks"][1]["see"], "kubectl tokenry docs check#operator");
-        assert!(print(&results, ResultsForm::Short).is_ok(), "a warning is no failure");
+        assert!(print(&results, ResultsForm::Short, "").is_ok(), "a warning is no failure");
     }
 
     #[test]

@@ -18,12 +18,16 @@ use clap::Args;
 use jiff::SignedDuration;
 
 use super::{
-    Error, client,
+    Error, advice, client,
     connection::{Connection, Workplace},
+    names,
     screen::{Health, Progress},
     token::times::limit,
 };
-use crate::outside::{Clock, SystemClock, Why, survey::Survey};
+use crate::{
+    crd::subject::of_username,
+    outside::{Clock, SystemClock, Why, survey::Survey},
+};
 use finding::{CheckResult, ResultsForm, print, worst};
 use programs::{Program, ProgramPod, Programs};
 
@@ -38,7 +42,7 @@ pub(crate) struct Checkup {
     #[arg(long)]
     pre: bool,
     /// Repeat the checks until none fails, for at most this long, such as 5m; default: check once
-    #[arg(long, value_name = "DURATION", value_parser = limit)]
+    #[arg(long, value_name = "DURATION", value_parser = limit, allow_hyphen_values = true)]
     wait: Option<Duration>,
     /// Form of the output
     #[arg(long, short, default_value = "table")]
@@ -53,13 +57,15 @@ pub(crate) struct Checkup {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct System {
     /// Namespace of operator and verifier
-    #[arg(long, value_name = "NAMESPACE", default_value = "tokenry-system")]
+    #[arg(long, value_name = "NAMESPACE", default_value = "tokenry-system", value_parser = names::label)]
     pub(crate) system_namespace: String,
 }
 
 /// Everything that the checks of an installation need.
 struct CheckVisit<'a> {
     survey: &'a Survey,
+    /// The user.
+    user: &'a str,
     /// The namespace of the user.
     namespace: &'a str,
     /// The namespace of operator and verifier.
@@ -90,11 +96,17 @@ impl CheckVisit<'_> {
 impl Checkup {
     /// Prints the results. Success means that no check failed.
     pub(crate) fn main(self) -> Result<(), Error> {
-        let results = client::block_on(async {
+        let (results, command) = client::block_on(async {
             let place = self.connection.open().await?;
-            Ok(self.repeated(&place).await)
+            Ok((self.repeated(&place).await, self.command(&place.namespace)))
         })?;
-        print(&results, self.output)
+        print(&results, self.output, &command)
+    }
+
+    /// The command of the same checks, for another user.
+    fn command(&self, namespace: &str) -> String {
+        let pre = if self.pre { " --pre" } else { "" };
+        advice::command(&format!("check{pre} --system-namespace {}", self.system.system_namespace), namespace)
     }
 
     /// The results of the first round without a failure, or else of the last round.
@@ -126,7 +138,9 @@ impl Checkup {
         let programs = Programs::read(&survey, system).await;
         let otherwise = unequal(&programs);
         let (programs, namespace) = (&programs, &*place.namespace);
-        let visit = CheckVisit { survey: &survey, namespace, system, programs, otherwise, ahead: cluster.ahead };
+        let known = place.desk.user().await.ok().and_then(|user| user.username);
+        let user = &*known.map_or_else(|| "user:NAME".to_owned(), |name| of_username(&name));
+        let visit = CheckVisit { survey: &survey, user, namespace, system, programs, otherwise, ahead: cluster.ahead };
         results.extend(definitions::check(&survey, otherwise).await);
         results.extend(admission::check(&visit).await);
         results.extend(permissions::check(&visit).await);

@@ -8,7 +8,13 @@ use super::{
     programs::Program,
 };
 use crate::{
-    cli::{Duties, advice, duties, screen::Health},
+    cli::{
+        Duties,
+        advice::{self, quoted},
+        duties,
+        lacking::binding,
+        screen::Health,
+    },
     crd::GROUP,
     operator::ELECTING,
     outside::{
@@ -59,23 +65,22 @@ pub(super) async fn check(visit: &CheckVisit<'_>) -> Vec<CheckResult> {
     }
     let place = Some(visit.namespace);
     let answers = visit.survey.review(&Holder::Myself, place, &KEEPING).await;
-    let grant = format!("{} --apply", advice::command("grant user:NAME --create", visit.namespace));
-    let hint = format!("an administrator gives them by `{grant}`");
+    let grant = advice::command(&format!("grant {} --create", quoted(visit.user)), visit.namespace);
+    let hint = format!("an administrator gives them by `{grant} --apply`");
     let wanted = format!("you may keep tokens in namespace {}", visit.namespace);
     judge(&mut results, wanted, &answers, (Health::Warning, &hint));
-    for (rights, kept, hint) in [
-        (
-            &OTHERS[..],
-            "the tokens of others",
-            "an administrator binds you to the ClusterRoles tokenry-keeper and tokenry-edit",
-        ),
-        (&INSTANCES, "Instances and policies", "an administrator binds you to the ClusterRole admin"),
+    for (rights, kept, roles) in [
+        (&OTHERS[..], "the tokens of others", &["tokenry-keeper", "tokenry-edit"][..]),
+        (&INSTANCES, "Instances and policies", &["admin"]),
     ] {
         let answers = visit.survey.review(&Holder::Myself, place, rights).await;
         // Most users keep only their own tokens, and need none of these rights.
         if answers.iter().take(3).any(|(_, held)| *held == Ok(true)) {
             let wanted = format!("you may keep {kept} in namespace {}", visit.namespace);
-            judge(&mut results, wanted, &answers, (Health::Warning, hint));
+            let commands =
+                roles.iter().map(|role| format!("`{}`", binding(visit.user, role, visit.namespace).trim_start()));
+            let hint = format!("an administrator gives them by {}", commands.collect::<Vec<_>>().join(" and "));
+            judge(&mut results, wanted, &answers, (Health::Warning, &hint));
         }
     }
     results.done()
@@ -143,6 +148,6 @@ mod tests {
         assert_eq!(judged(Ok(true), Ok(true)), Health::Fine);
         assert_eq!(judged(Ok(false), late()), Health::Failed);
         assert_eq!(judged(Ok(true), late()), Health::Warning);
-        assert_eq!(super::super::unseen(&Why::Forbidden("m".into()), "x").0, "you may not x");
+        assert_eq!(super::super::unseen(&Why::Forbidden("m".into()), "x"), "you may not x");
     }
 }

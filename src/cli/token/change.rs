@@ -33,12 +33,19 @@ pub(crate) async fn change(
     each(picked, change).await
 }
 
-/// A refused change of a token. If the authorizer refuses it, admission policies may ask for another right. The text
-/// then names both.
+/// A refused change of a token. The authorizer and admission policies may each ask for another right. The text then
+/// names all of them.
 pub(super) async fn refused(place: &Workplace, refusal: Refusal, token: &ApiToken, spec: &Value) -> Error {
-    let Some((who, _)) = Denial::of_right(&refusal) else { return Error::of_write(refusal, token) };
-    match needed::missing(place, token, spec, None).await {
-        Ok(missing) if !missing.is_empty() => Error::Refused(lacking::told(&who, &missing)),
-        Ok(_) | Err(_) => Error::of_write(refusal, token),
+    let missing = needed::missing(place, token, spec, None);
+    let missing = match Denial::of(&refusal) {
+        Some(Denial::Right(..)) => missing.await.ok().filter(|missing| !missing.is_empty()),
+        // The right on any organization of the token permits a revocation, so there is no other one.
+        Some(Denial::Policy(_)) if spec["revoked"] == true => None,
+        Some(Denial::Policy(text)) => needed::several(text, missing).await,
+        Some(Denial::Other(_)) | None => None,
+    };
+    match missing {
+        Some(missing) => lacking::lacks(place, "", &missing).await,
+        None => Error::of_write(refusal, token),
     }
 }

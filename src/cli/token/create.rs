@@ -42,26 +42,26 @@ pub(crate) struct Create {
     #[arg(long, value_name = "INSTANCE", add = names::of(Nameable::Instance), value_parser = names::placed)]
     instance: Option<String>,
     /// Role of the token; default: as the Instance says
-    #[arg(long, add = names::of(Nameable::Role))]
+    #[arg(long, add = names::of(Nameable::Role), value_parser = names::role)]
     role: Option<String>,
     /// The strongest role of the Instance
     #[arg(long, conflicts_with = "role")]
     admin: bool,
     /// Owner, such as user:alice@example.com; default: the current user, where the API server records it
-    #[arg(long, value_name = "SUBJECT")]
+    #[arg(long, value_name = "SUBJECT", value_parser = names::owner)]
     owner: Option<String>,
     /// Purpose of the token
     #[arg(long)]
     description: Option<String>,
     /// Expiry of each value such as 30d, the end of the token such as 2027-06-30, or never; default: as the Instance
     /// says
-    #[arg(long, value_name = "30d|DATE|never", value_parser = EndTime::expiry)]
+    #[arg(long, value_name = "30d|DATE|never", value_parser = EndTime::expiry, allow_hyphen_values = true)]
     expires: Option<EndTime>,
     /// Organization that the token may act for; may be given several times; default: all of its account
-    #[arg(long = "organization", value_name = "NAME", add = names::of(Nameable::Organization))]
+    #[arg(long = "organization", value_name = "NAME", add = names::of(Nameable::Organization), value_parser = names::scope)]
     organizations: Vec<String>,
     /// Project that the token may act in; may be given several times; default: all
-    #[arg(long = "project", value_name = "NAME")]
+    #[arg(long = "project", value_name = "NAME", value_parser = names::scope)]
     projects: Vec<String>,
     /// AccessPolicy that the token joins; may be given several times
     #[arg(long = "policy", value_name = "NAME", add = names::of(Nameable::Policy), value_parser = names::object)]
@@ -77,6 +77,7 @@ pub(crate) struct Create {
     output: Option<ObjectForm>,
     /// Longest wait for the value
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = super::times::limit)]
+    #[arg(allow_hyphen_values = true)]
     timeout: std::time::Duration,
     #[command(flatten)]
     connection: Connection,
@@ -107,7 +108,9 @@ impl Create {
         // The operator gives the owner that right once the token exists.
         let is_granted = known.as_ref().is_some_and(|known| known.is_granted);
         rights.reads &= !is_granted;
-        creation::review(place, &rights, known.as_ref().map(|known| &known.token), intent).await?;
+        rights.names_less &= known.is_none();
+        let named = self.named(&place.namespace);
+        creation::review(place, &rights, known.as_ref().map_or(&named, |known| &known.token), intent).await?;
         let WantedToken { token: wanted, .. } = match known {
             Some(wanted) => wanted,
             None => self.wanted(place, now).await?,
@@ -163,7 +166,9 @@ impl Create {
     /// The new token, if its Instance allows it.
     async fn wanted(&self, place: &Workplace, now: Timestamp) -> Result<WantedToken, Error> {
         let instance = self.instance(place).await?;
-        let token = self.token(&place.namespace, &instance, self.role(&instance)?);
+        granted::heed(place, &instance);
+        let key = Key::new(instance.namespace().unwrap_or_default(), instance.name_any());
+        let token = self.token(&place.namespace, &key, self.role(&instance)?);
         allowed::check(place, &instance, &token, now).await?;
         let owner = self.owner.as_deref().map(canonical);
         let is_granted = granted::is_given(place, &instance, owner.as_deref()).await?;
@@ -178,6 +183,7 @@ impl Create {
             waits: !self.dry_run && self.output.is_none(),
             reads: !self.dry_run && self.output.is_none(),
             value: if self.once { "--claim" } else { "--read" },
+            names_less: self.admin || self.instance.is_none() && (self.role.is_some() || !self.policies.is_empty()),
         }
     }
 
@@ -194,10 +200,10 @@ impl Create {
         match (all.pop(), all.is_empty()) {
             (Some(only), true) => Ok(only),
             (Some(_), false) => Err(Error::Usage(format!("give --instance: namespace {namespace} has {names}"))),
-            (None, _) => Err(Error::Usage(format!(
+            (None, _) => place.exists().await.and(Err(Error::Usage(format!(
                 "give --instance NAMESPACE/NAME: namespace {namespace} has no Instance of its own; this lists \
                  others:\n  kubectl get instances.tokenry.dev --all-namespaces"
-            ))),
+            )))),
         }
     }
 
@@ -213,10 +219,21 @@ impl Create {
         Ok(rules.role_names().last().map(str::to_owned))
     }
 
+    /// The new token as the command line alone says it. Without an Instance, it has no role and no policies.
+    fn named(&self, home: &str) -> ApiToken {
+        if let Some(given) = &self.instance {
+            return self.token(home, &named(given, home), self.role.clone());
+        }
+        let mut token = self.token(home, &Key::new(home, ""), None);
+        token.spec.policies.clear();
+        token
+    }
+
     /// The new token.
-    fn token(&self, namespace: &str, instance: &Instance, role: Option<String>) -> ApiToken {
-        let home = instance.namespace().filter(|home| home != namespace);
-        let instance_ref = InstanceRef { name: instance.name_any().into(), namespace: home.map(Into::into) };
+    fn token(&self, namespace: &str, instance: &Key, role: Option<String>) -> ApiToken {
+        let home = Some(&instance.namespace).filter(|home| **home != *namespace);
+        let instance_ref =
+            InstanceRef { name: instance.name.as_str().into(), namespace: home.map(|home| home.as_str().into()) };
         let listed = |names: &[String]| names.iter().map(|name| name.as_str().into()).collect::<Vec<_>>();
         let organizations = (!self.organizations.is_empty())
             .then(|| Scope { listed: Some(listed(&self.organizations)), ..Scope::default() });

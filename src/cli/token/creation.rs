@@ -1,14 +1,8 @@
 //! The rights that `create` needs. They are reviewed before anything is written, so that a refusal names all of them.
 
-use super::needed::{GrantableRight, asked, lacked};
+use super::needed::{self, GrantableRight, asked, lacked};
 use crate::{
-    cli::{
-        Error,
-        connection::Workplace,
-        denial::Denial,
-        grant::AdvisedRight,
-        lacking::{self, LackedRight},
-    },
+    cli::{Error, connection::Workplace, denial::Denial, lacking},
     crd::{ApiToken, GROUP},
     outside::{Refusal, Verb, desk::Intent, rights::Right},
     verifier::index::Key,
@@ -26,10 +20,15 @@ pub(super) struct CreationRights<'a> {
     pub(super) reads: bool,
     /// The flag of `grant` that gives the right to the value.
     pub(super) value: &'static str,
+    /// True if the token gets a role or policies, and the user does not name them with their Instance.
+    pub(super) names_less: bool,
 }
 
 /// The words before the rights that are missing.
 const NOTHING: &str = "nothing was created: ";
+/// The same words, if some rights are not known yet.
+const NAMED_LATER: &str =
+    "nothing was created; give --instance and --role, and the rights on the role and on policies are named here too: ";
 
 impl CreationRights<'_> {
     /// The rights to read the Instance, to create the token, and to read its value.
@@ -58,42 +57,39 @@ impl CreationRights<'_> {
     }
 }
 
-/// Succeeds if the user may do all that the command does. `wanted` is the new token, if its Instance could be read.
+/// Succeeds if the user may do all that the command does. `wanted` is the new token. It has no role and no policies if
+/// they are not known, because the user may not read the Instance.
 ///
 /// # Errors
 /// A right is missing. The text names all that are missing, with the commands that give them.
 pub(super) async fn review(
     place: &Workplace,
     rights: &CreationRights<'_>,
-    wanted: Option<&ApiToken>,
+    wanted: &ApiToken,
     intent: Intent,
 ) -> Result<(), Error> {
     let mut missing = lacked(place, &rights.needed(&place.namespace), intent).await?;
     if missing.is_empty() {
         return Ok(());
     }
-    if let Some(wanted) = wanted {
-        missing.extend(lacked(place, &asked(place, wanted).await?, intent).await?);
-    }
-    Err(lacking::lacks(place, NOTHING, &missing).await)
+    missing.extend(lacked(place, &asked(place, wanted).await?, intent).await?);
+    Err(lacking::lacks(place, if rights.names_less { NAMED_LATER } else { NOTHING }, &missing).await)
 }
 
 /// The error of a refused creation. If an admission policy misses a right, the text names all rights that are missing.
 pub(super) async fn refused(place: &Workplace, wanted: &ApiToken, refusal: Refusal) -> Error {
-    let Some(missing) = missing(place, wanted, &refusal).await else { return Error::of_write(refusal, wanted) };
-    lacking::lacks(place, NOTHING, &missing).await
-}
-
-/// The rights that the user lacks, if an admission policy has refused the creation for want of one of several.
-async fn missing(place: &Workplace, wanted: &ApiToken, refusal: &Refusal) -> Option<Vec<LackedRight>> {
-    let Some(Denial::Policy(text)) = Denial::of(refusal) else { return None };
-    let advised = AdvisedRight::of(text)?.right;
-    // The wait of the creation was in vain, so this one does not wait again.
-    let mut missing = lacked(place, &asked(place, wanted).await.ok()?, Intent::Rehearse).await.ok()?;
-    if !missing.contains(&advised) {
-        missing.insert(0, advised);
+    let missing = match Denial::of(&refusal) {
+        // The wait of the creation was in vain, so this review does not wait again.
+        Some(Denial::Policy(text)) => {
+            let missing = async { lacked(place, &asked(place, wanted).await?, Intent::Rehearse).await };
+            needed::several(text, missing).await
+        }
+        Some(Denial::Right(..) | Denial::Other(_)) | None => None,
+    };
+    match missing {
+        Some(missing) => lacking::lacks(place, NOTHING, &missing).await,
+        None => Error::of_write(refusal, wanted),
     }
-    (missing.len() > 1).then_some(missing)
 }
 
 #[cfg(test)]
@@ -102,7 +98,14 @@ mod tests {
 
     #[test]
     fn the_rights_of_a_creation_depend_on_what_it_prints() {
-        let rights = |waits, reads, instance| CreationRights { name: "ci", instance, waits, reads, value: "--claim" };
+        let rights = |waits, reads, instance| CreationRights {
+            name: "ci",
+            instance,
+            waits,
+            reads,
+            value: "--claim",
+            names_less: false,
+        };
         let told = |rights: CreationRights<'_>| {
             let told = |GrantableRight { right, words }: GrantableRight| {
                 format!("{} {} {}", right.right, right.namespace, words.join(" "))

@@ -6,7 +6,7 @@ use clap::Args;
 use kube::{Resource, ResourceExt};
 use serde_json::json;
 
-use super::{allowed, end::consequences, pick, plan::PlannedChange, wait};
+use super::{allowed, end::consequences, needed, pick, plan::PlannedChange, wait};
 use crate::{
     cli::{
         Error,
@@ -50,6 +50,7 @@ impl Delete {
         let mirrored = token.status.as_ref().and_then(|status| status.policy.as_ref());
         let needs = mirrored.is_some_and(|policy| policy.confirm_delete);
         let word = word(&token, token.spec.description.as_ref());
+        needed::review_deletion(place, &token, "apitokens", Some(needed::owner(&token)), needs).await?;
         self.warn(place, slice::from_ref(&token), PlannedChange::Delete).await?;
         self.delete(place, &token, name, (&word, needs)).await?;
         until_free(place, &token).await;
@@ -69,11 +70,13 @@ impl Delete {
             bound.is_some_and(|bound| Some(&bound.uid) == account.metadata.uid.as_ref()) && wait::ended(token).is_none()
         });
         let instance = allowed::instance_of(place, &account.spec.instance_ref).await?;
+        let mirrored = account.status.as_ref().and_then(|status| status.policy.as_ref());
+        let needs = mirrored.is_some_and(|policy| policy.confirm_delete);
+        let owner = account.spec.owner.as_ref().map(|owner| owner.as_str());
+        needed::review_deletion(place, &account, "serviceaccounts", owner, needs).await?;
         remark(&end_of(&tokens, instance.map(|instance| instance.spec.tokens.on_account_deleted)));
         // Each token ends. The Instance decides if its object stays.
         self.warn(place, &tokens, PlannedChange::Revoke).await?;
-        let mirrored = account.status.as_ref().and_then(|status| status.policy.as_ref());
-        let needs = mirrored.is_some_and(|policy| policy.confirm_delete);
         let word = word(&account, account.spec.description.as_ref());
         let title = format!("account {name}");
         self.delete(place, &account, &title, (&word, needs)).await?;

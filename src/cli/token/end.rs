@@ -82,7 +82,7 @@ impl Switch {
     /// Suspends the tokens, or with `active` resumes them.
     pub(crate) fn main(self, active: bool) -> Result<(), Error> {
         self.connection.work(async |place| {
-            let picked = self.pick.living(place).await?;
+            let picked = self.pick.living(place, |_| pick::CHANGES.to_vec()).await?;
             let done = if active { "resumed" } else { "suspended; its Secret stays" };
             change(place, picked, &json!({"active": active}), self.dry_run, done).await
         })

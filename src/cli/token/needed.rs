@@ -1,7 +1,7 @@
 //! The rights that a command needs, each with the grant that gives it. So a refusal names all that are missing at once.
 
 use k8s_openapi::api::authentication::v1::UserInfo;
-use kube::ResourceExt;
+use kube::{Resource, ResourceExt};
 use serde_json::Value;
 
 use super::{allowed, view};
@@ -9,6 +9,7 @@ use crate::{
     cli::{
         Error,
         connection::Workplace,
+        grant::AdvisedRight,
         lacking::{self, LackedRight},
     },
     crd::{
@@ -78,6 +79,44 @@ pub(super) async fn review_change(
     }
 }
 
+/// Succeeds if the user may delete `object`, of this resource, and annotate it first if it `needs` that.
+///
+/// # Errors
+/// A right is missing. The text names all that are missing, also that to act for its `owner`.
+pub(super) async fn review_deletion(
+    place: &Workplace,
+    object: &impl Resource,
+    resource: &'static str,
+    owner: Option<&str>,
+    needs: bool,
+) -> Result<(), Error> {
+    let (home, name) = (&place.namespace, object.name_any());
+    let to = |verb| GrantableRight::new(Right::new(verb, GROUP, resource), home, Some(&name), &["--create"]);
+    let rights: Vec<_> = needs.then(|| to(Verb::PATCH)).into_iter().chain([to(Verb::DELETE)]).collect();
+    let mut missing = lacked(place, &rights, Intent::Do).await?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if let Some(owner) = owner {
+        missing.extend(to_act(place, owner).await?);
+    }
+    Err(lacking::lacks(place, "nothing was deleted: ", &missing).await)
+}
+
+/// The rights that a write lacks, if there are several. A review finds those `missing`. An admission policy names one
+/// in this text.
+pub(super) async fn several(
+    text: &str,
+    missing: impl Future<Output = Result<Vec<LackedRight>, Refusal>>,
+) -> Option<Vec<LackedRight>> {
+    let advised = AdvisedRight::of(text)?.right;
+    let mut missing = missing.await.ok()?;
+    if !missing.contains(&advised) {
+        missing.insert(0, advised);
+    }
+    (missing.len() > 1).then_some(missing)
+}
+
 /// The right to patch a token.
 fn to_patch(token: &ApiToken, words: &[&str]) -> GrantableRight {
     let (namespace, name) = (token.namespace().unwrap_or_default(), token.name_any());
@@ -104,7 +143,7 @@ pub(super) async fn missing(
     let mut missing = lacked(place, &[to_patch(token, &words)], Intent::Rehearse).await?;
     let may_patch = missing.is_empty();
     missing.extend(lacked(place, other.as_slice(), Intent::Rehearse).await?);
-    match to_act(place, token).await? {
+    match to_act(place, owner(token)).await? {
         Some(owner) if organizations.is_empty() => missing.push(owner),
         Some(_) => {
             let right = to_revoke(place, keeper, &organizations).await?;
@@ -118,16 +157,19 @@ pub(super) async fn missing(
     Ok(missing)
 }
 
-/// The right to act for the owner of a token, if the user lacks it. For a token that nobody owns, its maker counts.
-async fn to_act(place: &Workplace, token: &ApiToken) -> Result<Option<LackedRight>, Refusal> {
+/// The owner of a token. For a token that nobody owns, its maker counts.
+pub(super) fn owner(token: &ApiToken) -> &str {
     let maker = token.annotations().get(name::CREATED_BY).map(String::as_str).filter(|maker| !maker.is_empty());
-    let owner = view::holder(token).or(maker).unwrap_or("*");
+    view::holder(token).or(maker).unwrap_or("*")
+}
+
+/// The right to act for an owner, if the user lacks it.
+async fn to_act(place: &Workplace, owner: &str) -> Result<Option<LackedRight>, Refusal> {
     if acts_for(&place.desk.user().await?, owner) {
         return Ok(None);
     }
-    let home = token.namespace().unwrap_or_default();
     let right = Right::new(Verb::ASSIGN, GROUP, "owners");
-    let right = GrantableRight::new(right, &home, Some(owner), &["--owner", owner]);
+    let right = GrantableRight::new(right, &place.namespace, Some(owner), &["--owner", owner]);
     Ok(lacked(place, &[right], Intent::Rehearse).await?.pop())
 }
 

@@ -77,13 +77,14 @@ impl Pick {
         Ok(picked)
     }
 
-    /// The tokens that have not ended. An end is final. So a named token that has ended counts as failed. One of
-    /// several that labels select, or of all, is only told.
+    /// The tokens that have not ended. `to_one` permits the command for a token that the user may not read. An end is
+    /// final. So a named token that has ended counts as failed. One of several that labels select, or of all, is only
+    /// told.
     ///
     /// # Errors
     /// Those of [`find`](Self::find), and: all of them have ended.
-    pub(crate) async fn living(&self, place: &Workplace) -> Result<Picked, Error> {
-        let Picked { tokens, mut failed } = self.find(place, |_| CHANGES.to_vec(), CHANGES).await?;
+    pub(crate) async fn living(&self, place: &Workplace, to_one: WordsToOne) -> Result<Picked, Error> {
+        let Picked { tokens, mut failed } = self.find(place, to_one, CHANGES).await?;
         let (mut living, mut ended) = (Vec::new(), Vec::new());
         for token in tokens {
             match wait::ended(&token) {

@@ -73,7 +73,7 @@ pub(crate) struct Effects {
 impl Planning {
     pub(crate) fn main(self) -> Result<(), Error> {
         let effects = self.connection.work(async |place| {
-            let token = pick::one(place, &self.name, pick::LOOKS).await?;
+            let token = pick::one(place, &self.name, &["--view", "--workloads"]).await?;
             // Only a deletion still changes a token that has ended.
             if let Some(why) = wait::ended(&token).filter(|_| self.change != PlannedChange::Delete) {
                 return Err(Error::Missing(why));

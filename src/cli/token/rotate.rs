@@ -12,7 +12,7 @@ use super::{
     each::each,
     granted,
     needed::{self, GrantableRight},
-    pick::Pick,
+    pick::{self, Pick},
     show,
     times::{EndTime, ahead, both, limit},
     view, wait,
@@ -36,7 +36,7 @@ pub(crate) struct Rotate {
     #[command(flatten)]
     pick: Pick,
     /// End of the previous values: 0s at once, 2h later, or a date; default: the overlap of the token
-    #[arg(long, value_name = "0s|2h|DATE", value_parser = EndTime::previous)]
+    #[arg(long, value_name = "0s|2h|DATE", value_parser = EndTime::previous, allow_hyphen_values = true)]
     previous: Option<EndTime>,
     /// Wait until the new value is published
     #[arg(long)]
@@ -48,7 +48,7 @@ pub(crate) struct Rotate {
     #[arg(long, conflicts_with_all = ["wait", "show"])]
     dry_run: bool,
     /// Longest wait for the new value
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = limit)]
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = limit, allow_hyphen_values = true)]
     timeout: Duration,
     #[command(flatten)]
     connection: Connection,
@@ -62,7 +62,11 @@ impl Rotate {
     async fn run(&self, place: &Workplace) -> Result<(), Error> {
         let now = SystemClock.now();
         self.previous.iter().try_for_each(|end| ahead(end, now, "--previous"))?;
-        let picked = self.pick.living(place).await?;
+        let picked = if self.show {
+            self.pick.living(place, |name| vec!["--create", "--read", name]).await?
+        } else {
+            self.pick.living(place, |_| pick::CHANGES.to_vec()).await?
+        };
         let count = picked.tokens.len() + picked.failed.len();
         if self.show && count != 1 {
             return Err(Error::Usage(format!("--show prints one value, and {count} tokens match; name one")));

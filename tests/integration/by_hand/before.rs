@@ -149,6 +149,15 @@ fn a_name_that_no_object_can_have_is_an_error_of_the_command_line() {
         &["plan", "rotate", "ci-"],
         &["explain", "ci_"],
         &["verify", "--instance", "a/B"],
+        &["create", "ci", "--owner", "bob"],
+        &["create", "ci", "--role", "The Viewer"],
+        &["create", "ci", "--organization", "a b"],
+        &["create", "ci", "--project", "a b"],
+        &["transfer", "ci", "--to", "bad form"],
+        &["rotate", "ci", "--previous", "-2h"],
+        &["set", "role", "ci", "The Viewer"],
+        &["list", "-n", "No_ns"],
+        &["check", "--system-namespace", "a.b"],
     ] {
         let refused = offline(args);
         assert!(refused.code == 2 && !refused.err.contains("kubeconfig"), "{args:?}: {refused:?}");
@@ -169,9 +178,59 @@ async fn a_command_that_a_message_advises_has_its_namespace() {
         let told = alice.tokenry(args).await;
         assert!(told.out.contains(&resume), "{args:?}: {told:?}");
     }
-    let create = format!("kubectl tokenry grant user:NAME --create -n {} --apply", alice.home());
+    let create = format!("kubectl tokenry grant user:dora --create -n {} --apply", alice.home());
     let checked = judged.stranger("dora", &[]).tokenry(&["check"]).await;
     assert!(checked.out.contains(&create), "{checked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_does_not_exist_is_told_to_who_may_look_for_it() {
+    let (judged, _operator) = setting("nowhere").await;
+    judged.world.change("Instance", "eem", json!({"tokens": {"namespaces": {"from": "All"}}})).await.unwrap();
+    let root = judged.stranger("root", &["system:masters"]);
+    let instance = format!("{}/eem", root.home());
+    for args in [
+        &["create", "ci"][..],
+        &["create", "ci", "--instance", &instance],
+        &["grant", "user:bob", "--create", "--apply"],
+    ] {
+        let told = run(root.command_in("tokenry-nowhere", args), "");
+        let missing = "namespace tokenry-nowhere does not exist; give another one by --namespace";
+        assert!(told.failed(5).contains(missing), "{args:?}: {told:?}");
+    }
+    // A user that may look for namespaces, and creates nothing there.
+    let looker = judged.stranger("looker", &[]);
+    let rule = json!({"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get"]});
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": {"name": "looks-for-namespaces"}, "rules": [rule]});
+    judged.world.plane.kubectl_with_input(&["apply", "-f", "-"], &role.to_string()).unwrap();
+    let bind = ["create", "clusterrolebinding", "looks-for-namespaces", "--clusterrole", "looks-for-namespaces"];
+    judged.world.plane.kubectl(&[&bind[..], &["--user", "looker"]].concat()).unwrap();
+    let missing = async || {
+        let told = run(looker.command_in("tokenry-nowhere", &["create", "ci", "--dry-run"]), "");
+        (told.code == 5 && told.err.contains("namespace tokenry-nowhere does not exist")).then_some(())
+    };
+    judged.world.eventually("no grant is advised there", missing).await;
+    let hidden = judged.stranger("dora", &[]);
+    let told = run(hidden.command_in("tokenry-nowhere", &["create", "ci", "--dry-run"]), "");
+    assert!(told.failed(4).contains("grant user:dora --create -n tokenry-nowhere"), "{told:?}");
+    let listed = run(root.command_in("tokenry-nowhere", &["list"]), "");
+    assert!(listed.well().is_empty(), "{listed:?}");
+}
+
+#[test]
+fn a_directory_that_does_not_exist_is_made() {
+    let root = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("made-{}", std::process::id()));
+    for (command, file) in [("crds", "instances.tokenry.dev.yaml"), ("admission", "mutating.yaml")] {
+        let dir = root.join(command).join("deep");
+        offline(&[command, "--dir", dir.to_str().unwrap()]).well();
+        assert!(dir.join(file).is_file(), "{command}");
+    }
+    let both = offline(&["admission", "--dir", root.to_str().unwrap(), "--name", "x"]);
+    assert!(both.failed(2).contains("--dir"), "{both:?}");
+    std::fs::write(root.join("file"), "").unwrap();
+    let taken = offline(&["crds", "--dir", root.join("file").to_str().unwrap()]);
+    assert!(taken.failed(6).contains("cannot make "), "{taken:?}");
 }
 
 #[test]

@@ -245,9 +245,17 @@ async fn few_rights(released: &Released) {
     }
     assert!(results(&done).iter().all(|result| result["health"] != "failed"), "{done:?}");
     assert!(!done.out.contains("the tokens of others") && !done.out.contains("Instances and policies"), "{done:?}");
+    for form in ["table", "short"] {
+        let told = nobody.tokenry(&["check", "--output", form]).await;
+        let command = format!("\n  kubectl tokenry check --system-namespace tokenry-system -n {home}\n");
+        assert_eq!(told.well().matches("let an administrator run this check").count(), 1, "{told:?}");
+        assert!(told.out.ends_with(&command), "{told:?}");
+    }
     keeper(released).await;
     let told = nobody.tokenry(&["version"]).await;
     assert!(told.well().contains("you may not list pods in namespace tokenry-system"), "{told:?}");
+    let advice = "  kubectl tokenry grant user:nobody --workloads -n tokenry-system --apply\n";
+    assert!(told.err.ends_with(advice), "{told:?}");
     assert!(told.out.contains("kinds") && told.out.contains("v1alpha1"), "{told:?}");
 
     let role = ["create", "role", "look", "--verb", "list", "--resource", "pods", "--namespace", "tokenry-system"];

@@ -74,11 +74,19 @@ async fn a_token_is_created_shown_rotated_revoked_and_deleted_by_hand() {
     let unseen = alice.tokenry_reading(unknown.expose(), &["verify"]).await;
     let told = unseen.failed(4);
     assert!(told.contains("there is no verdict") && told.contains("you may not list apitokens"), "{told}");
-    assert!(told.contains("by --namespace; `kubectl tokenry grant SUBJECT --view` there is enough"), "{told}");
+    let advice =
+        "an administrator lets you look there by:\n  kubectl tokenry grant user:alice --view -n NAMESPACE --apply\n";
+    assert!(told.ends_with(advice), "{told}");
     let root = judged.stranger("root", &["system:masters"]);
-    for (value, verdict) in [(unknown.expose(), "refused: 401 Unknown"), ("no-token", "refused: 401 Malformed")] {
+    let cut = &unknown.expose()[1..];
+    let odd = "or its checksum is wrong: it was cut or mistyped, or is of no token";
+    for (value, verdict, why) in [
+        (unknown.expose(), "refused: 401 Unknown", "no ApiToken in any namespace"),
+        ("no-token", "refused: 401 Malformed", odd),
+        (cut, "refused: 401 Malformed", odd),
+    ] {
         let judged = root.tokenry_reading(value, &["verify"]).await;
-        assert!(judged.code == 1 && judged.out.contains(verdict), "{verdict}: {judged:?}");
+        assert!(judged.code == 1 && judged.out.contains(verdict) && judged.out.contains(why), "{verdict}: {judged:?}");
     }
     let later = alice.tokenry(&["rotate", "ci", "--previous", "2h", "--wait"]).await;
     let superseded = alice.tokenry_reading(&second, &["verify"]).await;
@@ -292,10 +300,9 @@ async fn a_list_has_each_form_and_only_the_tokens_that_are_asked_for() {
     assert_eq!((&json["kind"], &json["items"][0]["metadata"]["name"]), (&json!("List"), &json!("late")));
     assert_eq!(alice.tokenry(&["list", "--output", "yaml"]).await.well().matches("kind: ApiToken").count(), 2);
     let everywhere = alice.tokenry(&["list", "--all-namespaces"]).await;
-    assert!(
-        everywhere.failed(4).contains("you may not list apitokens.tokenry.dev in all namespaces"),
-        "{everywhere:?}"
-    );
+    let advice = "you may not list apitokens.tokenry.dev in all namespaces; an administrator allows it by:\n  \
+                  kubectl create clusterrolebinding tokenry-view-alice --clusterrole tokenry-view --user alice\n";
+    assert!(everywhere.failed(4).ends_with(advice), "{everywhere:?}");
     let root = judged.stranger("root", &["system:masters"]);
     let row = root.tokenry(&["list", "-A", "--output", "wide"]).await;
     let here = row.well().lines().any(|line| line.starts_with(alice.home()) && line.contains(" late "));
