@@ -1,13 +1,12 @@
 //! The terminal of a user: tables, prompts and progress. Values go to standard output; all else goes to standard error.
 
 use std::{
-    io::{ErrorKind, IsTerminal},
+    io::{self, ErrorKind, IsTerminal},
     time::Duration,
 };
 
 use comfy_table::{Cell, ColumnConstraint, ContentArrangement, Row, Table, presets};
-use console::{Alignment, Style, Term, measure_text_width, pad_str, truncate_str};
-use dialoguer::{Input, theme::SimpleTheme};
+use console::{Alignment, Key, Style, Term, measure_text_width, pad_str, truncate_str};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use tokio::{task::JoinHandle, time::sleep};
@@ -16,8 +15,7 @@ use zeroize::Zeroizing;
 use super::{Error, output::put};
 use crate::outside::foreign::written;
 
-/// The width of a terminal that does not say its width. Also that of a table if standard output is no terminal, and the
-/// smallest width of any table.
+/// The width of a terminal that does not say its width. Also the smallest width of a table on a terminal.
 const WIDTH: u16 = 80;
 /// The longest text of a cell, in bytes.
 const MAX_CELL: usize = 1024;
@@ -41,6 +39,8 @@ const COMMAND: &str = "kubectl ";
 /// The space behind a question, for the answer.
 const ANSWER: usize = 16;
 
+/// Ctrl-D, as a terminal sends it while a program reads keys, and as it keeps it from a moment before.
+const END_OF_INPUT: [char; 2] = ['\u{4}', '\0'];
 /// The answers that confirm a question, in small letters. Any other answer means no.
 const SURE: [&str; 3] = ["y", "yes", "yes, i'm sure"];
 
@@ -108,19 +108,19 @@ impl Rows {
         shown
     }
 
-    /// The table as text that fits the terminal.
-    pub(crate) fn fitted(&self) -> String {
-        self.text(Some(width()))
+    /// Prints the table to standard error, in the width of the terminal.
+    pub(crate) fn show(&self) {
+        remark(&self.text(table_width(&Term::stderr())));
     }
 
-    /// Prints the table. `whole`: no cell is cut.
+    /// Prints the table. `whole`: no cell is cut. Without a terminal, none is.
     pub(crate) fn print(&self, whole: bool) {
-        put(&format!("{}\n", self.text((!whole).then(width))));
+        put(&format!("{}\n", self.text(most(whole))));
     }
 
     /// Prints the table, and keeps its columns for rows that come later.
     pub(crate) fn begin(&self, whole: bool) -> PrintedColumns {
-        let most = (!whole).then(width);
+        let most = most(whole);
         let text = self.text(most);
         put(&format!("{text}\n"));
         let shown = self.shown(most.map_or(usize::MAX, usize::from));
@@ -153,7 +153,7 @@ impl PrintedColumns {
             let begin =
                 heading.get(..3).and_then(|begin| line.get(from..)?.find(begin)).map_or(from, |found| from + found);
             begins.push(line.get(..begin).map_or(begin, |before| before.chars().count()));
-            columns.push(PrintedColumn { at, is_whole: WHOLE.contains(&heading), width: None });
+            columns.push(PrintedColumn { at, is_whole: most.is_none() || WHOLE.contains(&heading), width: None });
             from = begin + 1;
         }
         let ends =
@@ -181,9 +181,19 @@ impl PrintedColumns {
     }
 }
 
-/// The width of a table on standard output.
+/// The most columns of a table on standard output. `None`: each cell is whole.
+fn most(whole: bool) -> Option<u16> {
+    table_width(&Term::stdout()).filter(|_| !whole)
+}
+
+/// The width of a table on a terminal. `None`: it is no terminal, so a program may read the table.
+fn table_width(terminal: &Term) -> Option<u16> {
+    columns(terminal).map(|columns| columns.max(WIDTH))
+}
+
+/// The width of text on standard output.
 fn width() -> u16 {
-    columns(&Term::stdout()).unwrap_or(WIDTH).max(WIDTH)
+    table_width(&Term::stdout()).unwrap_or(WIDTH)
 }
 
 /// The width of a terminal. `None`: it is no terminal.
@@ -320,13 +330,39 @@ pub(crate) fn sure(question: &str, flag: &str) -> Result<(), Error> {
     if SURE.contains(&typed.trim().to_lowercase().as_str()) { Ok(()) } else { Err(Error::Declined) }
 }
 
-/// The line that the user types after a question and a wish.
+/// The line that the user types after a question and a wish. Ctrl-D instead of an answer is an empty line.
 fn answer(terminal: &Term, question: &str, wish: &str) -> Result<String, Error> {
     let text = asked(&written(question, MAX_CELL), &written(wish, MAX_CELL), columns(terminal).unwrap_or(WIDTH));
-    let (above, prompt) = text.rsplit_once('\n').unwrap_or(("", &text));
-    above.lines().for_each(|line| eprintln!("{line}"));
-    let input = Input::with_theme(&SimpleTheme).with_prompt(prompt).allow_empty(true);
-    input.interact_text_on(terminal).map_err(|error| unanswered(terminal, error))
+    terminal.write_str(&format!("{text}: ")).and_then(|()| typed_line(terminal)).map_err(unanswered)
+}
+
+/// The line that the user types, without its end. Ctrl-D at its begin ends it too. A terminal that is gone is an empty
+/// line.
+fn typed_line(terminal: &Term) -> io::Result<String> {
+    let mut line = String::new();
+    loop {
+        let key = match terminal.read_key() {
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(String::new()),
+            key => key?,
+        };
+        if key == Key::Enter {
+            break;
+        }
+        if key == Key::Backspace {
+            let last = line.pop().map(String::from).unwrap_or_default();
+            terminal.clear_chars(measure_text_width(&last))?;
+        }
+        let Key::Char(typed) = key else { continue };
+        if line.is_empty() && END_OF_INPUT.contains(&typed) {
+            break;
+        }
+        if !typed.is_control() {
+            line.push(typed);
+            terminal.write_str(typed.encode_utf8(&mut [0; 4]))?;
+        }
+    }
+    terminal.write_line("")?;
+    Ok(line)
 }
 
 /// A question and a wish in one line, if it fits and leaves space for the answer; else each begins a line.
@@ -338,10 +374,8 @@ fn asked(question: &str, wish: &str, columns: u16) -> String {
     }
 }
 
-/// The error of a question without an answer. The question has hidden the cursor, and Ctrl-C leaves it hidden.
-fn unanswered(terminal: &Term, dialoguer::Error::IO(error): dialoguer::Error) -> Error {
-    // A terminal that cannot show its cursor needs no further error.
-    let _ = terminal.show_cursor();
+/// The error of a question without an answer.
+fn unanswered(error: io::Error) -> Error {
     if error.kind() == ErrorKind::Interrupted {
         eprintln!();
         return Error::Interrupted("interrupted; nothing was changed".into());
@@ -367,7 +401,7 @@ pub(crate) fn typed(question: &str, purpose: &str, wanted: &str, flag: &str) -> 
 /// The terminal cannot be read.
 pub(crate) fn hidden(question: &str) -> Result<Option<Zeroizing<String>>, Error> {
     let terminal = Term::stderr();
-    if !terminal.is_term() || !console::user_attended() || !std::io::stdin().is_terminal() {
+    if !terminal.is_term() || !console::user_attended() || !io::stdin().is_terminal() {
         return Ok(None);
     }
     let unread = |error| Error::local("cannot ask", error);
@@ -473,6 +507,9 @@ mod tests {
             assert!(again[0].starts_with("exporter  yes    user:alice  exports the topics"), "{again:?}");
             assert!(again[0].ends_with("night") == most.is_none() && again[0].chars().count() < 60, "{again:?}");
         }
+        let whole = PrintedColumns::of(rows.text(None).lines().next().unwrap(), None, headings.into_iter().enumerate());
+        let later = ["ci", "yes", "user:a-very-long-name", "d"].map(str::to_owned);
+        assert!(whole.line(&later).ends_with("user:a-very-long-name  d"), "nothing is cut: {}", whole.line(&later));
         let narrow =
             PrintedColumns::of(rows.text(Some(48)).lines().next().unwrap(), Some(48), headings.into_iter().enumerate());
         let later = narrow.line(&["a-name-of-16-chr", "yes", "user:a-very-long-name", "d"].map(str::to_owned));

@@ -98,7 +98,7 @@ pub(crate) async fn consequences(place: &Workplace, tokens: &[ApiToken], change:
             (told(change, &effects, now), effects.unknown)
         }
         _ => {
-            remark(&list::rows(tokens, now, false, false).fitted());
+            list::rows(tokens, now, false, false).show();
             let workloads = NamespaceWorkloads::of(place).await?;
             let all: Vec<_> = tokens.iter().map(|token| Effects::of(token, &workloads)).collect();
             (together(&all, now), workloads.unknown)

@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use serde_json::json;
+
 use super::{
     hand, secrets, setting,
     terminal::{Terminal, code, screen},
@@ -31,6 +33,20 @@ async fn each_command_that_looks_fits_a_terminal_and_says_the_same_to_a_pipe() {
         let done = root.tokenry(args).await;
         assert!(done.well().contains(said) && !done.out.contains('\u{1b}'), "{args:?}: {done:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_is_cut_for_a_terminal_alone() {
+    let (judged, _operator) = setting("uncut").await;
+    let alice = hand(&judged, "alice", json!([])).await;
+    let long = "exports the topics of all clusters every night ".repeat(4);
+    let spec = json!({"instanceRef": {"name": "eem"}, "owner": "user:alice", "description": long.trim_end()});
+    judged.world.accepts("ApiToken", "ci", spec).await;
+    judged.world.await_reason("ci", "Active").await;
+    let piped = alice.tokenry(&["list"]).await;
+    assert!(piped.well().contains("DESCRIPTION") && piped.out.contains(long.trim_end()), "{piped:?}");
+    let seen = screen(alice.at_a_terminal(&["list"]));
+    assert!(!seen.contains(long.trim_end()) && widest(&seen) <= 80, "{seen}");
 }
 
 #[test]

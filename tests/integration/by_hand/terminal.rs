@@ -60,14 +60,19 @@ impl Terminal {
         Self { session, device }
     }
 
-    /// Waits until a question reads keys, and sends Ctrl-C.
-    fn interrupt_question(&mut self) {
+    /// Waits until a question reads keys.
+    fn await_keys(&self) {
         let (begun, mut told) = (Instant::now(), String::new());
         while !told.contains("-icanon") {
             assert!(begun.elapsed() < Duration::from_millis(DEADLINE), "nobody reads keys: {told}");
             let modes = Command::new("stty").args(["-F", &self.device, "-a"]).output().unwrap();
             told = String::from_utf8(modes.stdout).unwrap();
         }
+    }
+
+    /// Waits until a question reads keys, and sends Ctrl-C.
+    fn interrupt_question(&mut self) {
+        self.await_keys();
         self.send_control('c').unwrap();
     }
 }
@@ -136,6 +141,21 @@ async fn a_terminal_is_asked_before_anything_ends() {
         no.exp_string("not confirmed").unwrap();
         assert_eq!(code(&no), 8);
     }
+    for asked in ["revoke", "delete"] {
+        let mut no = alice.at_a_terminal(&[asked, "ci"]);
+        no.await_keys();
+        no.send_control('d').unwrap();
+        no.exp_string("not confirmed; nothing was changed").unwrap();
+        assert_eq!(code(&no), 8, "{asked}: Ctrl-D is no answer");
+    }
+    let mut mended = alice.at_a_terminal(&["delete", "ci"]);
+    mended.await_keys();
+    // Backspace takes back the last letter.
+    mended.send_line("nightly exports\u{7f}").unwrap();
+    mended.exp_string("ci: deleted").unwrap();
+    assert_eq!(code(&mended), 0);
+    judged.world.eventually("it is gone", async || judged.token("ci").await.is_none().then_some(())).await;
+    alice.tokenry(&["create", "ci", "--description", "nightly export"]).await.well();
     let mut yes = alice.at_a_terminal(&["revoke", "ci"]);
     yes.exp_string("Yes, I'm sure").unwrap();
     yes.send_line("y").unwrap();
@@ -248,8 +268,7 @@ async fn each_command_says_at_a_terminal_what_it_says_to_a_pipe_in_its_width_and
     judged.world.await_reason("ci", "Active").await;
     let home = alice.home();
     for args in [
-        &["list"][..],
-        &["list", "--output", "wide"],
+        &["list", "--output", "wide"][..],
         &["list", "--output", "name"],
         &["status", "ci"],
         &["show", "ci"],
