@@ -42,8 +42,12 @@ pub(super) async fn explain(place: &Workplace, asked: &UnreadQuestion<'_>, refus
     let token: ApiToken = place.desk.find(home, asked.token).await?.ok_or_else(missing)?;
     let status = token.status.clone().unwrap_or_default();
     let valid = view::condition(&token, crate::crd::condition::VALID);
-    let told = valid.map_or("no status yet".to_owned(), |valid| format!("{}: {}", valid.reason, valid.message));
-    let is_valid = valid.is_some_and(|valid| valid.status == "True");
+    let told = match (view::refused_by_spec(&token), valid) {
+        (Some((reason, why)), _) => format!("{reason}: {why}"),
+        (None, Some(valid)) => format!("{}: {}", valid.reason, valid.message),
+        (None, None) => "no status yet".to_owned(),
+    };
+    let is_valid = view::Facts::of(&token).valid;
     say(&mark(is_valid, &format!("ApiToken {home}/{}: {told}", asked.token)));
     if let Some(effective) = &status.effective {
         let permissions = format!("status.effective: {}", allowed(effective));

@@ -11,6 +11,7 @@ use super::{
     pick, plan, show,
     times::{both, relative},
     view::{self, last_used},
+    wait,
 };
 use crate::{
     cli::{
@@ -18,11 +19,12 @@ use crate::{
         connection::{Connection, Workplace},
         names::{self, Nameable},
         output::MAX_LINE,
-        screen::{bold, mark, say},
+        screen::{Health, bold, mark, say},
     },
     crd::{
         ApiToken,
         api_token::{ApiTokenStatus, RotationSchedule},
+        condition,
     },
     outside::{Clock, SystemClock, foreign::written},
     token::{Record, State},
@@ -99,12 +101,10 @@ fn page(token: &ApiToken, around: &Surroundings, now: Timestamp) -> String {
     heading(&mut page, &format!("ApiToken {}/{}", token.namespace().unwrap_or_default(), token.name_any()));
     facts(&mut page, &about(token, &status));
     heading(&mut page, "Conditions");
-    status.conditions.iter().for_each(|condition| _ = writeln!(page, "  {}", state(condition)));
-    if status.conditions.is_empty() {
-        let _ = writeln!(page, "  none yet: the operator has not seen this token; is it running?");
-    }
+    conditions(token, &status).iter().for_each(|line| _ = writeln!(page, "  {line}"));
     heading(&mut page, "Values");
-    status.records.iter().rev().for_each(|record| _ = writeln!(page, "  {}", value(record, &status, now)));
+    let is_revoked = token.spec.revoked;
+    status.records.iter().rev().for_each(|record| _ = writeln!(page, "  {}", value(record, &status, is_revoked, now)));
     if status.records.is_empty() {
         let _ = writeln!(page, "  none yet");
     }
@@ -161,6 +161,23 @@ fn about(token: &ApiToken, status: &ApiTokenStatus) -> Vec<(&'static str, String
     ]
 }
 
+/// A line for each condition. If they describe an earlier spec, the first line says so. `Valid` is then the verdict of
+/// the current spec, as far as that alone decides it.
+fn conditions(token: &ApiToken, status: &ApiTokenStatus) -> Vec<String> {
+    if status.conditions.is_empty() {
+        return vec!["none yet: the operator has not seen this token; is it running?".to_owned()];
+    }
+    let late = "the operator has not seen the current spec yet, so these conditions may be old; is it running?";
+    let late = (!view::is_current(token)).then(|| mark(Health::Warning, late));
+    let line = |condition: &Condition| match view::refused_by_spec(token) {
+        Some((reason, why)) if condition.type_ == condition::VALID => {
+            mark(Health::Failed, &format!("Valid=False {reason}: {why}, so verifiers refuse the token"))
+        }
+        Some(_) | None => state(condition),
+    };
+    late.into_iter().chain(status.conditions.iter().map(line)).collect()
+}
+
 /// A condition in a line. A condition that is present only while something is wrong is marked as such.
 fn state(condition: &Condition) -> String {
     const ALARMS: [&str; 8] = [
@@ -179,14 +196,15 @@ fn state(condition: &Condition) -> String {
     mark(is_well, &format!("{}={} {}{message}", condition.type_, condition.status, condition.reason))
 }
 
-/// A generation on its time line.
-fn value(record: &Record, status: &ApiTokenStatus, now: Timestamp) -> String {
+/// A generation on its time line. `is_revoked`: the spec revokes the token. The status may not say so yet.
+fn value(record: &Record, status: &ApiTokenStatus, is_revoked: bool, now: Timestamp) -> String {
     let ended =
         status.revocation.as_ref().map(|ended| ended.at.0).filter(|at| record.end().is_none_or(|end| *at < end));
+    let is_revoked = is_revoked || record.state == State::Revoked;
     let end = match ended.or(record.end()) {
         // A revoked value ends before its expiry.
-        None if record.state == State::Revoked => "ended".to_owned(),
-        Some(end) if record.state == State::Revoked && end > now => "ended".to_owned(),
+        None if is_revoked => "ended".to_owned(),
+        Some(end) if is_revoked && end > now => "ended".to_owned(),
         Some(end) if end <= now => format!("ended {}", both(end, now)),
         Some(end) => format!("ends {}", both(end, now)),
         None => "never expires".to_owned(),
@@ -194,7 +212,7 @@ fn value(record: &Record, status: &ApiTokenStatus, now: Timestamp) -> String {
     let used = status.used().into_iter().find(|used| used.generation == record.generation);
     let used =
         used.map_or_else(|| "never used".to_owned(), |used| format!("last used {}", both(used.last_used_at.0, now)));
-    let is_valid = record.is_valid(now) && ended.is_none();
+    let is_valid = record.is_valid(now) && ended.is_none() && !is_revoked;
     let text =
         format!("{} {:?}, made {}, {end}, {used}", record.generation, record.state, both(record.created_at.0, now));
     mark(is_valid, &text)
@@ -208,6 +226,9 @@ fn next(token: &ApiToken, status: &ApiTokenStatus, now: Timestamp) -> Vec<String
             both(ended.at.0, now),
             ended.reason
         )];
+    }
+    if let Some(ended) = wait::ended(token) {
+        return vec![format!("nothing: {ended}")];
     }
     let mut next = Vec::new();
     if !token.spec.active {
@@ -310,13 +331,47 @@ mod tests {
     }
 
     #[test]
+    fn a_page_says_at_once_that_the_spec_revokes_or_suspends_the_token() {
+        let now = "2027-01-03T00:00:00Z".parse().unwrap();
+        let page_of = |more: serde_json::Value, seen: i64| {
+            let mut spec = json!({"instanceRef": {"name": "eem"}});
+            spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let record = json!({"generation": 1, "id": "i", "sha256": "0".repeat(64), "state": "Active",
+                "createdAt": "2027-01-01T00:00:00Z", "expiresAt": "2027-04-01T00:00:00Z"});
+            let valid = json!({"type": "Valid", "status": "True", "reason": "Active", "message": "",
+                "lastTransitionTime": "2027-01-01T00:00:00Z"});
+            let status = json!({"observedGeneration": seen, "conditions": [valid], "records": [record]});
+            let object = json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": "ApiToken",
+                "metadata": {"name": "ci", "namespace": "a", "generation": 2}, "spec": spec, "status": status});
+            page(&serde_json::from_value(object).unwrap(), &Surroundings::default(), now)
+        };
+        let late = "‼ the operator has not seen the current spec yet";
+        let revoked = page_of(json!({"revoked": true}), 1);
+        for part in [
+            late,
+            "× Valid=False Revoked: spec.revoked is true, so verifiers refuse the token",
+            "× 1 Active, made 2027-01-01T00:00:00Z (2d ago), ended, never used",
+            "nothing: ci is revoked, and that is final",
+        ] {
+            assert!(revoked.contains(part), "{part}: {revoked}");
+        }
+        let suspended = page_of(json!({"active": false}), 1);
+        for part in [late, "× Valid=False Suspended: spec.active is false", "`kubectl tokenry resume ci -n a`"] {
+            assert!(suspended.contains(part), "{part}: {suspended}");
+        }
+        let changed = page_of(json!({"description": "other"}), 1);
+        assert!(changed.contains(late) && changed.contains("√ Valid=True Active"), "{changed}");
+        assert!(!page_of(json!({}), 2).contains(late));
+    }
+
+    #[test]
     fn a_value_of_a_token_that_ended_ended_with_it() {
         let told = |state: &str, end: Option<&str>, ended: Option<&str>| {
             let record = json!({"generation": 1, "id": "i", "sha256": "0".repeat(64), "state": state,
                 "createdAt": "2027-01-01T00:00:00Z", "expiresAt": end});
             let revocation = ended.map(|at| json!({"reason": "Manual", "at": at}));
             let status = serde_json::from_value(json!({ "revocation": revocation })).unwrap();
-            value(&serde_json::from_value(record).unwrap(), &status, "2027-01-03T00:00:00Z".parse().unwrap())
+            value(&serde_json::from_value(record).unwrap(), &status, false, "2027-01-03T00:00:00Z".parse().unwrap())
         };
         let (later, day) = (Some("2027-04-01T00:00:00Z"), Some("2027-01-02T00:00:00Z"));
         for (state, end) in [("Revoked", later), ("Revoked", None), ("Active", later)] {

@@ -30,6 +30,25 @@ pub(crate) fn holds(token: &ApiToken, type_: &str) -> bool {
     condition(token, type_).is_some_and(|condition| condition.status == "True")
 }
 
+/// The reason for which verifiers refuse a token that its status still calls valid, and the field of the spec that says
+/// it. They look at the spec itself, so a change holds before the operator has written the status.
+pub(crate) fn refused_by_spec(token: &ApiToken) -> Option<(Reason, &'static str)> {
+    let spec = &token.spec;
+    let reason = if spec.revoked {
+        (Reason::Revoked, "spec.revoked is true")
+    } else if spec.active {
+        return None;
+    } else {
+        (Reason::Suspended, "spec.active is false")
+    };
+    holds(token, condition::VALID).then_some(reason)
+}
+
+/// True if the operator has written the status for the current spec.
+pub(crate) fn is_current(token: &ApiToken) -> bool {
+    token.status.as_ref().is_some_and(|status| status.observed_generation >= token.metadata.generation)
+}
+
 /// The time of the last use. `None`: the token was never used.
 pub(crate) fn last_used(status: &ApiTokenStatus) -> Option<Timestamp> {
     status.used().iter().map(|used| used.last_used_at.0).max()
@@ -77,17 +96,11 @@ impl Facts {
         let valid = condition(token, condition::VALID);
         let effective = status.effective.as_ref().and_then(|effective| effective.role.clone());
         let named = token.spec.role.as_ref().map(ToString::to_string);
-        // The verifier looks at the spec itself, so a change holds before the operator has written the status.
-        let is_valid = holds(token, condition::VALID);
-        let ended = match &token.spec {
-            spec if is_valid && spec.revoked => Some(Reason::Revoked),
-            spec if is_valid && !spec.active => Some(Reason::Suspended),
-            _ => None,
-        };
+        let refused = refused_by_spec(token);
         Self {
-            valid: is_valid && ended.is_none(),
-            reason: match (ended, valid) {
-                (Some(reason), _) => reason.to_string(),
+            valid: holds(token, condition::VALID) && refused.is_none(),
+            reason: match (refused, valid) {
+                (Some((reason, _)), _) => reason.to_string(),
                 (None, Some(valid)) => valid.reason.clone(),
                 (None, None) => "Pending".to_owned(),
             },

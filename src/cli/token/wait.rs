@@ -71,8 +71,7 @@ fn ready_for(token: &ApiToken, reasons: &[(Reason, &str)]) -> Option<String> {
 
 /// The state of a token for the wish that `is_done` tests. Only a status of the current spec counts.
 pub(crate) fn look(token: &ApiToken, is_done: impl Fn(&ApiToken) -> bool) -> WishState {
-    let is_current = |observed: Option<i64>| observed >= token.metadata.generation;
-    if !token.status.as_ref().is_some_and(|status| is_current(status.observed_generation)) {
+    if !view::is_current(token) {
         return WishState::Working("the operator has not seen it yet; is it running?".into());
     }
     if is_done(token) {

@@ -36,6 +36,44 @@ async fn each_command_that_looks_fits_a_terminal_and_says_the_same_to_a_pipe() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_says_while_the_operator_is_away_that_a_token_is_revoked_or_suspended() {
+    let (judged, operator) = setting("away").await;
+    let alice = hand(&judged, "alice", secrets()).await;
+    for name in ["ci", "idle"] {
+        alice.tokenry(&["create", name]).await.well();
+        judged.world.await_reason(name, "Active").await;
+    }
+    operator.stop().await;
+    alice.tokenry(&["revoke", "ci", "--yes"]).await.well();
+    alice.tokenry(&["suspend", "idle"]).await.well();
+    for (name, said) in [("ci", "× Valid=False Revoked: spec.revoked is true"), ("idle", "× Valid=False Suspended: ")]
+    {
+        let page = alice.tokenry(&["status", name]).await;
+        assert!(page.well().contains(said) && !page.out.contains("Valid=True"), "{page:?}");
+        assert!(page.out.contains("‼ the operator has not seen the current spec yet"), "{page:?}");
+        let seen = screen(alice.at_a_terminal(&["status", name]));
+        assert!(widest(&seen) <= 80, "{}\n{seen}", widest(&seen));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_has_the_events_of_its_token_and_none_of_a_deleted_one_of_that_name() {
+    let (judged, _operator) = setting("renewed").await;
+    let root = judged.stranger("root", &["system:masters"]);
+    let page_with = async |event: &str| {
+        let page = root.tokenry(&["status", "ci"]).await;
+        page.well().contains(&format!("Normal {event}: ")).then_some(page.out)
+    };
+    root.tokenry(&["create", "ci"]).await.well();
+    root.tokenry(&["rotate", "ci", "--wait"]).await.well();
+    judged.world.eventually("the rotation has an Event", async || page_with("Regenerated").await).await;
+    root.tokenry(&["delete", "ci", "--confirm", "ci"]).await.well();
+    root.tokenry(&["create", "ci"]).await.well();
+    let page = judged.world.eventually("the new token has an Event", async || page_with("Issued").await).await;
+    assert!(!page.contains("Regenerated"), "{page}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_list_is_cut_for_a_terminal_alone() {
     let (judged, _operator) = setting("uncut").await;
     let alice = hand(&judged, "alice", json!([])).await;
