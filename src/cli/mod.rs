@@ -82,7 +82,7 @@ enum Command {
     /// Delete an ApiToken or an account, for good
     #[command(after_help = "Example:\n  kubectl tokenry delete ci")]
     Delete(token::delete::Delete),
-    /// Show the effects of a rotation, a revocation or a deletion, before it is done
+    /// Show the effects of a rotation, a suspension, a revocation or a deletion, before it is done
     #[command(after_help = "Example:\n  kubectl tokenry plan rotate ci")]
     Plan(token::plan::Planning),
     /// Change the role, description, projects, policies or display name of an ApiToken

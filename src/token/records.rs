@@ -292,16 +292,22 @@ impl Records {
 
     /// Adds the record of a new generation.
     ///
-    /// If more than [`MAX_VALID`] generations are then valid, the oldest superseded one ends. A generation that the
+    /// If more than [`MAX_VALID`] generations would be valid, the oldest superseded one ends. A generation that the
     /// Secret holds, or may come to hold, never ends here. Records of publishes that can no longer take effect are
     /// removed.
     pub fn record(&mut self, record: Record, now: Timestamp) {
         self.0.retain(|lost| lost.state != State::Recorded || duration::after(lost.created_at.0, LANDS_WITHIN) > now);
+        let displaced: Vec<_> = self.displaced().map(|record| record.generation).collect();
+        let displaced = self.0.iter_mut().filter(|record| displaced.contains(&record.generation));
+        displaced.for_each(|record| record.end_by(now));
         self.0.push(record);
-        let excess = self.valid().count().saturating_sub(MAX_VALID);
-        let superseded = self.0.iter_mut().filter(|record| record.state == State::Superseded);
-        superseded.take(excess).for_each(|record| record.end_by(now));
         self.expire(now);
+    }
+
+    /// The superseded generations that end when another one is recorded, the oldest first.
+    pub fn displaced(&self) -> impl Iterator<Item = &Record> {
+        let excess = (self.valid().count() + 1).saturating_sub(MAX_VALID);
+        self.0.iter().filter(|record| record.state == State::Superseded).take(excess)
     }
 
     /// Marks `generation` as published at the time `at`. The overlap of its predecessor begins.

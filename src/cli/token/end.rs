@@ -94,13 +94,13 @@ pub(crate) async fn consequences(place: &Workplace, tokens: &[ApiToken], change:
     let now = SystemClock.now();
     let (lines, unknown) = match tokens {
         [only] => {
-            let effects = effects(place, only, change == PlannedChange::Delete).await?;
+            let effects = effects(place, only, change == PlannedChange::Delete, now).await?;
             (told(change, &effects, now), effects.unknown)
         }
         _ => {
             list::rows(tokens, now, false, false).show();
             let workloads = NamespaceWorkloads::of(place).await?;
-            let all: Vec<_> = tokens.iter().map(|token| Effects::of(token, &workloads)).collect();
+            let all: Vec<_> = tokens.iter().map(|token| Effects::of(token, &workloads, now)).collect();
             (together(&all, now), workloads.unknown)
         }
     };

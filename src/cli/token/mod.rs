@@ -11,6 +11,7 @@ pub(crate) mod free;
 pub(crate) mod granted;
 pub(crate) mod list;
 mod needed;
+mod overlap;
 pub(crate) mod pick;
 pub(crate) mod plan;
 mod printed;

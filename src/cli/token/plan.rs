@@ -1,4 +1,4 @@
-//! `kubectl tokenry plan`: the effects of a rotation, a revocation or a deletion, before it is done.
+//! `kubectl tokenry plan`: the effects of a rotation, a suspension, a revocation or a deletion, before it is done.
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
@@ -6,9 +6,11 @@ use kube::ResourceExt;
 use serde::Serialize;
 
 use super::{
+    allowed,
+    overlap::{DisplacedValue, end_of_present, present_until},
     pick,
     readers::{NamespaceWorkloads, SecretReader},
-    times::both,
+    times::{EndTime, both},
     view::last_used,
     wait,
 };
@@ -19,7 +21,7 @@ use crate::{
         lacking::Unlisted,
         names::{self, Nameable},
         output::{self, MAX_LINE, ObjectForm},
-        screen::say,
+        screen::{remark, say},
     },
     crd::{AccessPolicy, ApiToken},
     outside::{Clock, SystemClock, foreign::written},
@@ -44,6 +46,8 @@ pub(crate) struct Planning {
 pub(crate) enum PlannedChange {
     /// A new value
     Rotate,
+    /// The refusal of the token, until it is resumed
+    Suspend,
     /// The end of the token
     Revoke,
     /// The deletion of the token
@@ -62,6 +66,10 @@ pub(crate) struct Effects {
     /// True if the user may list all that can read the Secret.
     #[serde(skip)]
     knows_readers: bool,
+    /// The latest end of the present value, if the change is a rotation. `None`: it is not known.
+    present_until: Option<Timestamp>,
+    /// The older value that a rotation ends at once.
+    ends_at_once: Option<DisplacedValue>,
     /// The workloads that are restarted after a new value.
     restarts: Vec<String>,
     /// The policies that name the token as a member, if they were asked for.
@@ -72,6 +80,7 @@ pub(crate) struct Effects {
 
 impl Planning {
     pub(crate) fn main(self) -> Result<(), Error> {
+        let now = SystemClock.now();
         let effects = self.connection.work(async |place| {
             let token = pick::one(place, &self.name, &["--view", "--workloads"]).await?;
             // Only a deletion still changes a token that has ended.
@@ -80,22 +89,31 @@ impl Planning {
             }
             // The text names policies only before a deletion.
             let policies = self.output.is_some() || self.change == PlannedChange::Delete;
-            effects(place, &token, policies).await
+            let mut effects = effects(place, &token, policies, now).await?;
+            if self.change == PlannedChange::Rotate {
+                let instance = allowed::instance_of(place, &token.spec.instance_ref).await?;
+                effects.add_end(&token, end_of_present(&token, instance.as_ref(), None).as_ref(), now);
+            }
+            Ok(effects)
         })?;
         match self.output {
             Some(form) => output::object(&effects, form)?,
-            None => {
-                told(self.change, &effects, SystemClock.now()).iter().for_each(|line| say(&written(line, MAX_LINE)))
-            }
+            None => told(self.change, &effects, now).iter().for_each(|line| say(&written(line, MAX_LINE))),
         }
-        // The plan is printed as far as it is known.
-        if effects.unknown.is_empty() { Ok(()) } else { Err(Error::Refused(effects.unknown.told().join("\n"))) }
+        // The plan is printed as far as it is known. JSON and YAML name the rest themselves.
+        effects.unknown.told().iter().for_each(|line| remark(line));
+        Ok(())
     }
 }
 
 /// The objects that a change of one token concerns. With `policies`, these are among them.
-pub(crate) async fn effects(place: &Workplace, token: &ApiToken, policies: bool) -> Result<Effects, Error> {
-    let mut effects = Effects::of(token, &NamespaceWorkloads::of(place).await?);
+pub(crate) async fn effects(
+    place: &Workplace,
+    token: &ApiToken,
+    policies: bool,
+    now: Timestamp,
+) -> Result<Effects, Error> {
+    let mut effects = Effects::of(token, &NamespaceWorkloads::of(place).await?, now);
     if policies {
         effects.add_policies(place, token).await?;
     }
@@ -104,7 +122,7 @@ pub(crate) async fn effects(place: &Workplace, token: &ApiToken, policies: bool)
 
 impl Effects {
     /// The objects that a change of the token concerns, among the workloads of its namespace.
-    pub(crate) fn of(token: &ApiToken, workloads: &NamespaceWorkloads) -> Self {
+    pub(crate) fn of(token: &ApiToken, workloads: &NamespaceWorkloads, now: Timestamp) -> Self {
         let status = token.status.clone().unwrap_or_default();
         let secret = status.secret_name.clone();
         let restarts = token.spec.restart.iter().map(|target| format!("{:?}/{}", target.kind, target.name));
@@ -113,11 +131,18 @@ impl Effects {
             last_used: last_used(&status),
             readers: secret.as_deref().map(|secret| workloads.readers(secret)).unwrap_or_default(),
             knows_readers: workloads.unknown.is_empty(),
+            present_until: None,
+            ends_at_once: DisplacedValue::of(token, now),
             restarts: restarts.collect(),
             policies: Vec::new(),
             secret,
             unknown: workloads.unknown.clone(),
         }
+    }
+
+    /// Adds the end of the present value with a rotation. `None`: it is unknown.
+    pub(crate) fn add_end(&mut self, token: &ApiToken, end: Option<&EndTime>, now: Timestamp) {
+        self.present_until = present_until(token, end, now);
     }
 
     /// Adds the policies that name the token as a member.
@@ -129,6 +154,11 @@ impl Effects {
         let names = |policy: &&AccessPolicy| policy.spec.members.iter().any(|named| named.as_str() == member);
         self.policies = all.iter().filter(names).map(ResourceExt::name_any).collect();
         Ok(())
+    }
+
+    /// The older value that a rotation ends at once, in words.
+    pub(crate) fn displaced(&self, now: Timestamp) -> Option<String> {
+        self.ends_at_once.as_ref().map(|displaced| displaced.told(&self.token, now))
     }
 
     /// A line for each reader of the Secret. Without any, a line says so.
@@ -167,13 +197,22 @@ pub(crate) fn told(change: PlannedChange, effects: &Effects, now: Timestamp) -> 
     let used = last_used.map_or_else(|| "never used".to_owned(), |at| format!("last used {}", both(at, now)));
     let mut lines = vec![match change {
         PlannedChange::Rotate => {
-            format!("{token} gets a new value; the previous one works until its overlap is over; {used}")
+            let present = match effects.present_until {
+                Some(end) if end <= now => "ends at once".to_owned(),
+                Some(end) => format!("works until {} at the latest", both(end, now)),
+                None => "works until its overlap is over".to_owned(),
+            };
+            format!("{token} gets a new value; the present value {present}; {used}")
         }
+        PlannedChange::Suspend => format!("every request with {token} is refused until it is resumed; {used}"),
         PlannedChange::Revoke => format!("every request with {token} is refused at once, and for good; {used}"),
         PlannedChange::Delete => {
             format!("{token} and its Secret are deleted, and every request with it is refused at once; {used}")
         }
     }];
+    if change == PlannedChange::Rotate {
+        lines.extend(effects.displaced(now));
+    }
     lines.extend(effects.read_by());
     if change == PlannedChange::Rotate {
         let by_hand = readers.iter().filter(|reader| reader.needs_restart()).map(|reader| &reader.name);
@@ -205,6 +244,8 @@ mod tests {
             last_used: None,
             readers: vec![reader("w", 2, "env"), reader("x", 0, "envFrom"), reader("y", 1, "volume")],
             knows_readers: true,
+            present_until: None,
+            ends_at_once: None,
             restarts: vec!["Deployment/w".into()],
             policies: vec!["p".into()],
             unknown: Unlisted::default(),
@@ -214,6 +255,10 @@ mod tests {
         assert!(rotate.contains("restarted after the new value is published: Deployment/w"), "{rotate}");
         assert!(rotate.contains("read at its start only: Deployment/x"), "{rotate}");
         assert!(!rotate.contains("only: Deployment/w") && !rotate.contains("only: Deployment/y"), "{rotate}");
+        assert!(rotate.contains("the present value works until its overlap is over"), "{rotate}");
+        effects.present_until = Some(Timestamp::UNIX_EPOCH);
+        let rotate = told(&effects, PlannedChange::Rotate);
+        assert!(rotate.contains("the present value ends at once"), "{rotate}");
         let revoke = told(&effects, PlannedChange::Revoke);
         for line in
             ["  Deployment/w (2 Pods, env)", "  Deployment/x (no Pod now, envFrom)", "  Deployment/y (1 Pod, volume)"]

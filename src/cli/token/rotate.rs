@@ -12,6 +12,7 @@ use super::{
     each::each,
     granted,
     needed::{self, GrantableRight},
+    overlap::{DisplacedValue, end_of_present},
     pick::{self, Pick},
     show,
     times::{EndTime, ahead, both, limit},
@@ -28,14 +29,12 @@ use crate::{
     token::Records,
 };
 
-/// The longest overlap of a token for which neither its spec nor its Instance gives one.
-const USUAL_OVERLAP: &str = "24h";
-
 #[derive(Args)]
 pub(crate) struct Rotate {
     #[command(flatten)]
     pick: Pick,
-    /// End of the previous values: 0s at once, 2h later, or a date; default: the overlap of the token
+    /// End of the previous values: 0s at once, 2h later, or a date; default: the overlap of the token. Of three
+    /// values that work, a new one ends the oldest at once
     #[arg(long, value_name = "0s|2h|DATE", value_parser = EndTime::previous, allow_hyphen_values = true)]
     previous: Option<EndTime>,
     /// Wait until the new value is published
@@ -73,6 +72,8 @@ impl Rotate {
         }
         // The same id asks for nothing new, and two commands can run within one second.
         let id = format!("cli-{}", SystemClock.precise());
+        let displaced = |token: &ApiToken| Some(DisplacedValue::of(token, now)?.told(&token.name_any(), now));
+        picked.tokens.iter().filter_map(displaced).for_each(|told| remark(&told));
         each(picked, async |token| self.one(place, token, &id, now).await).await
     }
 
@@ -121,16 +122,13 @@ impl Rotate {
 
     /// The end of the previous values, in words. The overlap of an unknown Instance is not known either.
     fn previous_end(&self, instance: Option<&Instance>, token: &ApiToken, now: Timestamp) -> String {
-        let after =
-            |length: &str| format!("the previous value works for {length} at most, once the new one is published");
-        match &self.previous {
-            Some(EndTime::At(at)) => return format!("the previous value works until {}", both(*at, now)),
-            Some(EndTime::After(text)) => return after(text),
-            Some(EndTime::Never) | None => {}
+        match end_of_present(token, instance, self.previous.as_ref()) {
+            Some(EndTime::At(at)) => format!("the previous value works until {}", both(at, now)),
+            Some(EndTime::After(length)) => {
+                format!("the previous value works for {length} at most, once the new one is published")
+            }
+            Some(EndTime::Never) | None => "the previous value works until its overlap is over".to_owned(),
         }
-        let own = token.spec.rotation.as_ref().and_then(|rotation| rotation.overlap.as_ref()).map(ToString::to_string);
-        own.or_else(|| instance.map(usual_overlap))
-            .map_or_else(|| "the previous value works until its overlap is over".to_owned(), |text| after(&text))
     }
 
     /// Waits for the new value, and prints it if the user wants to see it.
@@ -163,12 +161,6 @@ impl Rotate {
 /// The right to read the value of a token.
 fn to_value(place: &Workplace, token: &ApiToken) -> GrantableRight {
     GrantableRight::to_value(&place.namespace, token.secret_name(), &["--read", &token.name_any()])
-}
-
-/// The overlap that an Instance gives a token without its own.
-fn usual_overlap(instance: &Instance) -> String {
-    let given = instance.spec.tokens.overlap.as_ref().and_then(|overlap| overlap.default.as_ref());
-    given.map_or_else(|| USUAL_OVERLAP.to_owned(), ToString::to_string)
 }
 
 /// The field `regenerate.previous`. One form replaces the other.

@@ -130,6 +130,9 @@ async fn a_rotation_says_until_when_the_previous_value_works() {
     let (judged, _operator) = setting("until").await;
     let alice = hand(&judged, "alice", secrets()).await;
     alice.tokenry(&["create", "ci"]).await.well();
+    let plan = alice.tokenry(&["plan", "rotate", "ci"]).await;
+    let told = plan.well().lines().next().unwrap();
+    assert!(told.contains("the present value works until 20") && told.contains("(in 24h) at the latest"), "{told}");
     let asked = async |user: &User<'_>, args: &[&str]| user.tokenry(&[&["rotate", "ci"], args].concat()).await.err;
     let told = asked(&alice, &[]).await;
     assert!(told.contains("the previous value works for 24h at most, once the new one is published"), "{told}");
@@ -146,6 +149,30 @@ async fn a_rotation_says_until_when_the_previous_value_works() {
     dora.may_on("assign", "owners", "user:alice").await;
     let told = asked(&dora, &[]).await;
     assert!(told.contains("the previous value works until its overlap is over"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_that_ends_the_oldest_of_three_values_says_so_before() {
+    let (judged, _operator) = setting("oldest").await;
+    let alice = hand(&judged, "alice", secrets()).await;
+    let first = alice.tokenry(&["create", "ci"]).await.well().trim().to_owned();
+    let ends = "value 1 of ci ends at once, and not 20";
+    for _ in 0..2 {
+        let plan = alice.tokenry(&["plan", "rotate", "ci"]).await;
+        assert!(!plan.well().contains(ends), "{plan:?}");
+        let rotated = alice.tokenry(&["rotate", "ci", "--wait"]).await;
+        assert!(rotated.well().is_empty() && !rotated.err.contains(ends), "{rotated:?}");
+    }
+    let plan = alice.tokenry(&["plan", "rotate", "ci"]).await;
+    assert!(plan.well().contains(ends) && plan.out.contains("at most three values"), "{plan:?}");
+    let plan: Value =
+        serde_json::from_str(alice.tokenry(&["plan", "rotate", "ci", "-o", "json"]).await.well()).unwrap();
+    assert_eq!(plan["endsAtOnce"]["generation"], 1);
+    assert!(alice.tokenry_reading(&first, &["verify"]).await.well().ends_with("allowed: 200 Allowed\n"));
+    let rotated = alice.tokenry(&["rotate", "ci", "--wait"]).await;
+    assert!(rotated.well().is_empty() && rotated.err.contains(ends), "{rotated:?}");
+    let ended = alice.tokenry_reading(&first, &["verify"]).await;
+    assert!(ended.code == 1 && ended.out.contains("refused: 401 Expired"), "{ended:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

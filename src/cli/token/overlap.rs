@@ -1,0 +1,139 @@
+//! The end that a rotation gives to the values of a token.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::times::{EndTime, both};
+use crate::{
+    crd::{ApiToken, Instance},
+    token::{
+        Records,
+        duration::{self, Delay},
+    },
+};
+
+/// The overlap of a token for which neither its spec nor its Instance gives one.
+const USUAL_OVERLAP: &str = "24h";
+
+/// The end of the present value after a rotation: as the user asks, or by the overlap of the token. The operator may
+/// shorten that overlap. `None`: the user may not read the Instance, which gives the overlap.
+pub(crate) fn end_of_present(
+    token: &ApiToken,
+    instance: Option<&Instance>,
+    asked: Option<&EndTime>,
+) -> Option<EndTime> {
+    let own = token.spec.rotation.as_ref().and_then(|rotation| rotation.overlap.as_ref()).map(ToString::to_string);
+    let overlap = own.or_else(|| instance.map(usual_overlap)).map(EndTime::After);
+    asked.cloned().or(overlap)
+}
+
+/// The overlap that an Instance gives a token without its own.
+fn usual_overlap(instance: &Instance) -> String {
+    let given = instance.spec.tokens.overlap.as_ref().and_then(|overlap| overlap.default.as_ref());
+    given.map_or_else(|| USUAL_OVERLAP.to_owned(), ToString::to_string)
+}
+
+/// The latest end of the present value of a token, if its successor were published now. `None`: it has no value, or
+/// `end` is unknown.
+pub(crate) fn present_until(token: &ApiToken, end: Option<&EndTime>, now: Timestamp) -> Option<Timestamp> {
+    let records = records(token, now);
+    let end = match end? {
+        EndTime::After(delay) => Some(duration::after(now, Delay::from(delay.as_str()).parse().ok()?)),
+        EndTime::At(at) => Some(*at),
+        EndTime::Never => None,
+    };
+    end.into_iter().chain(records.served()?.end()).min()
+}
+
+/// An older value that ends at once with a rotation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct DisplacedValue {
+    /// The number of the generation.
+    generation: i64,
+    /// Its end without the rotation.
+    instead_of: Option<Timestamp>,
+}
+
+impl DisplacedValue {
+    /// The value of a token that a rotation ends at once. `None`: a further value has its place.
+    pub(crate) fn of(token: &ApiToken, now: Timestamp) -> Option<Self> {
+        let records = records(token, now);
+        let displaced = records.displaced().next();
+        displaced.map(|record| Self { generation: record.generation, instead_of: record.end() })
+    }
+
+    /// The end in words, for the token of this name.
+    pub(crate) fn told(&self, name: &str, now: Timestamp) -> String {
+        let instead = self.instead_of.map(|end| format!(", and not {}", both(end, now))).unwrap_or_default();
+        let generation = self.generation;
+        format!("value {generation} of {name} ends at once{instead}: at most three values of a token work at a time")
+    }
+}
+
+fn records(token: &ApiToken, now: Timestamp) -> Records {
+    Records::at(token.status.as_ref().map_or(&[], |status| &status.records), now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn token(records: &[(&str, &str)], overlap: Value) -> ApiToken {
+        let record = |(nth, (state, end)): (usize, &(&str, &str))| {
+            json!({"generation": nth + 1, "id": "i", "sha256": "0".repeat(64), "state": state,
+                "createdAt": "2027-01-01T00:00:00Z", "publishedAt": "2027-01-01T00:00:00Z", "expiresAt": end})
+        };
+        let records: Vec<_> = records.iter().enumerate().map(record).collect();
+        let spec = json!({"instanceRef": {"name": "eem"}, "rotation": {"overlap": overlap}});
+        let object = json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": "ApiToken", "metadata": {"name": "ci"},
+            "spec": spec, "status": {"records": records}});
+        serde_json::from_value(object).unwrap()
+    }
+
+    #[test]
+    fn the_present_value_works_until_its_overlap_or_its_own_end() {
+        let now: Timestamp = "2027-01-10T00:00:00Z".parse().unwrap();
+        let instance = |tokens: Value| -> Instance {
+            let spec = json!({ "tokens": tokens });
+            let object =
+                json!({"apiVersion": "tokenry.dev/v1alpha1", "kind": "Instance", "metadata": {}, "spec": spec});
+            serde_json::from_value(object).unwrap()
+        };
+        let until = |overlap: Value, instance: Option<&Instance>, asked: Option<&str>| {
+            let token = token(&[("Active", "2027-01-13T00:00:00Z")], overlap);
+            let asked = asked.map(|asked| EndTime::previous(asked).unwrap());
+            let end = end_of_present(&token, instance, asked.as_ref());
+            present_until(&token, end.as_ref(), now).map(|until| until.to_string())
+        };
+        let usual = instance(json!({}));
+        let short = instance(json!({"overlap": {"default": "1h"}}));
+        for (overlap, instance, asked, told) in [
+            (Value::Null, None, None, None),
+            (Value::Null, Some(&usual), None, Some("2027-01-11T00:00:00Z")),
+            (Value::Null, Some(&short), None, Some("2027-01-10T01:00:00Z")),
+            (json!("2h"), None, None, Some("2027-01-10T02:00:00Z")),
+            (json!("2h"), Some(&short), Some("0s"), Some("2027-01-10T00:00:00Z")),
+            (Value::Null, None, Some("2027-01-12"), Some("2027-01-12T00:00:00Z")),
+            (json!("7d"), None, None, Some("2027-01-13T00:00:00Z")),
+        ] {
+            assert_eq!(until(overlap, instance, asked).as_deref(), told, "{asked:?}");
+        }
+    }
+
+    #[test]
+    fn the_oldest_of_three_values_ends_with_a_rotation() {
+        let now = "2027-01-10T00:00:00Z".parse().unwrap();
+        let later = "2027-01-13T00:00:00Z";
+        let of = |states: &[&str], end| {
+            let records: Vec<_> = states.iter().map(|state| (*state, end)).collect();
+            DisplacedValue::of(&token(&records, Value::Null), now).map(|displaced| displaced.told("ci", now))
+        };
+        let told = "value 1 of ci ends at once, and not 2027-01-13T00:00:00Z (in 3d): at most three values of a token \
+                    work at a time";
+        assert_eq!(of(&["Superseded", "Superseded", "Active"], later).as_deref(), Some(told));
+        assert_eq!(of(&["Superseded", "Active"], later), None);
+        assert_eq!(of(&["Superseded", "Superseded", "Active"], "2027-01-05T00:00:00Z"), None, "they have expired");
+    }
+}
