@@ -72,10 +72,10 @@ enum Command {
     Explain(explain::Explain),
     /// Suspend ApiTokens: their requests are refused until they are resumed
     #[command(after_help = "Example:\n  kubectl tokenry suspend ci")]
-    Suspend(token::end::Switch),
+    Suspend(token::end::Suspend),
     /// Resume suspended ApiTokens
     #[command(after_help = "Example:\n  kubectl tokenry resume ci")]
-    Resume(token::end::Switch),
+    Resume(token::end::Resume),
     /// Revoke ApiTokens, for good
     #[command(after_help = "Example:\n  kubectl tokenry revoke ci --reason Compromised")]
     Revoke(token::end::Revoke),
@@ -261,8 +261,8 @@ pub fn main() -> Result<(), Error> {
         Command::Show(show) => show.main(),
         Command::Rotate(rotate) => rotate.main(),
         Command::Explain(explain) => explain.main(),
-        Command::Suspend(switch) => switch.main(false),
-        Command::Resume(switch) => switch.main(true),
+        Command::Suspend(suspend) => suspend.main(),
+        Command::Resume(resume) => resume.main(),
         Command::Revoke(revoke) => revoke.main(),
         Command::Delete(delete) => delete.main(),
         Command::Plan(plan) => plan.main(),

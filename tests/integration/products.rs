@@ -418,7 +418,7 @@ async fn each_token_has_an_account_with_an_owner_and_a_new_value_ends_the_old_on
     product.clock.move_by(SignedDuration::from_mins(61));
     product.await_status(&value, "POST", web, &[], 401).await;
     // A new value, and the old one ends at once.
-    let rotated = frank.tokenry(&["rotate", "pipeline", "--previous", "0s", "--show"]).await;
+    let rotated = frank.tokenry(&["rotate", "pipeline", "--previous", "0s", "--show", "--yes"]).await;
     let third = rotated.well().trim().to_owned();
     product.await_status(&third, "POST", web, &[], 200).await;
     product.await_status(&second, "POST", web, &[], 401).await;

@@ -6,7 +6,7 @@ use clap::Args;
 use kube::{Resource, ResourceExt};
 use serde_json::json;
 
-use super::{allowed, end::consequences, needed, pick, plan::PlannedChange, wait};
+use super::{allowed, asking::consequences, needed, pick, plan::PlannedChange, wait};
 use crate::{
     cli::{
         Error,
@@ -89,7 +89,7 @@ impl Delete {
         if self.confirm.is_some() || tokens.is_empty() {
             return Ok(());
         }
-        consequences(place, tokens, change).await
+        consequences(place, tokens, change, None).await
     }
 
     /// Deletes an object after this word was typed. `title` names it. `needs`: the Instance asks for the annotation

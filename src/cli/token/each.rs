@@ -26,7 +26,6 @@ pub(super) async fn each(picked: Picked, act: impl AsyncFn(&ApiToken) -> Result<
         let name = token.name_any();
         match act(token).await {
             Ok(()) => done.push(name),
-            Err(error) if is_alone => return Err(error),
             Err(error) => {
                 let is_away = matches!(error, Error::Unreachable(_));
                 failed.push(FailedToken { name, error });
@@ -37,11 +36,14 @@ pub(super) async fn each(picked: Picked, act: impl AsyncFn(&ApiToken) -> Result<
         }
     }
     let untried: Vec<_> = rest.map(ResourceExt::name_any).collect();
+    if is_alone && let Some(only) = failed.pop() {
+        return Err(only.error);
+    }
     if failed.is_empty() { Ok(()) } else { Err(Error::Partly(told(&done, &failed, &untried))) }
 }
 
-/// The outcome for several tokens. Tokens that failed for the same cause are named together.
-fn told(done: &[String], failed: &[FailedToken], untried: &[String]) -> String {
+/// The causes of the failures, each after the names of its tokens.
+pub(super) fn causes(failed: &[FailedToken]) -> Vec<String> {
     let mut causes = Vec::<(String, Vec<&str>)>::new();
     for FailedToken { name, error } in failed {
         let cause = error.to_string();
@@ -50,10 +52,15 @@ fn told(done: &[String], failed: &[FailedToken], untried: &[String]) -> String {
             None => causes.push((cause, vec![name])),
         }
     }
+    causes.into_iter().map(|(cause, names)| format!("{}: {cause}", names.join(", "))).collect()
+}
+
+/// The outcome for several tokens. Tokens that failed for the same cause are named together.
+fn told(done: &[String], failed: &[FailedToken], untried: &[String]) -> String {
     let all = done.len() + failed.len() + untried.len();
     let done = if done.is_empty() { "none is done".to_owned() } else { format!("done: {}", done.join(", ")) };
     let mut lines = vec![format!("failed for {} of {all} tokens; {done}", failed.len())];
-    lines.extend(causes.into_iter().map(|(cause, names)| format!("failed: {}: {cause}", names.join(", "))));
+    lines.extend(causes(failed).into_iter().map(|cause| format!("failed: {cause}")));
     lines.extend((!untried.is_empty()).then(|| format!("not tried: {}", untried.join(", "))));
     lines.join("\n")
 }

@@ -49,6 +49,11 @@ pub(crate) const LOOKS: &[&str] = &["--view"];
 /// The words of `kubectl tokenry grant` that permit a command for the token of this name.
 type WordsToOne = fn(&str) -> Vec<&str>;
 
+/// The words that permit a change.
+pub(crate) fn to_change(_: &str) -> Vec<&str> {
+    CHANGES.to_vec()
+}
+
 impl Pick {
     /// The tokens, in the order of their names on the command line. A name without a token holds up no other one.
     /// `to_one` permits the command for a token that the user may not read, and `to_all` that for tokens that the user
@@ -77,34 +82,44 @@ impl Pick {
         Ok(picked)
     }
 
-    /// The tokens that have not ended. `to_one` permits the command for a token that the user may not read. An end is
-    /// final. So a named token that has ended counts as failed. One of several that labels select, or of all, is only
-    /// told.
+    /// The tokens that have not ended. `to_one` permits the command for a token that the user may not read.
     ///
     /// # Errors
-    /// Those of [`find`](Self::find), and: all of them have ended.
+    /// Those of [`find`](Self::find) and [`without_ended`](Self::without_ended).
     pub(crate) async fn living(&self, place: &Workplace, to_one: WordsToOne) -> Result<Picked, Error> {
-        let Picked { tokens, mut failed } = self.find(place, to_one, CHANGES).await?;
-        let (mut living, mut ended) = (Vec::new(), Vec::new());
-        for token in tokens {
-            match wait::ended(&token) {
-                Some(why) => ended.push((token.name_any(), why)),
-                None => living.push(token),
-            }
+        self.without_ended(self.find(place, to_one, CHANGES).await?)
+    }
+
+    /// Leaves out the tokens that have ended. An end is final. So a named token that has ended counts as failed. Those
+    /// of several that labels select, or of all, are only told.
+    ///
+    /// # Errors
+    /// All of them have ended.
+    pub(crate) fn without_ended(&self, Picked { tokens, mut failed }: Picked) -> Result<Picked, Error> {
+        let all = tokens.len();
+        let (ended, living): (Vec<_>, Vec<_>) = tokens.into_iter().partition(|token| wait::end(token).is_some());
+        if let ([only], 1) = (&ended[..], all + failed.len()) {
+            return Err(Error::Missing(wait::ended(only).unwrap_or_default()));
         }
-        let is_alone = self.names.is_empty() || ended.len() + failed.len() == 1;
-        match ended.first() {
-            Some((_, why)) if is_alone && living.is_empty() => {
-                ended[1..].iter().for_each(|(_, why)| remark(why));
-                return Err(Error::Missing(why.clone()));
+        if self.names.is_empty() && !ended.is_empty() {
+            let ends = ended.iter().filter_map(wait::end).collect::<Vec<_>>().join("; ");
+            let told = format!("ended already: {} of {all} tokens; {ends}", ended.len());
+            if living.is_empty() {
+                return Err(Error::Missing(told));
             }
-            Some(_) if self.names.is_empty() => ended.iter().for_each(|(_, why)| remark(why)),
-            Some(_) | None => {
-                let of_end = |(name, why)| FailedToken { name, error: Error::Missing(why) };
-                failed.extend(ended.into_iter().map(of_end));
-            }
+            remark(&told);
+        } else {
+            let of_end = |token: &ApiToken| {
+                Some(FailedToken { name: token.name_any(), error: Error::Missing(wait::ended(token)?) })
+            };
+            failed.extend(ended.iter().filter_map(of_end));
         }
         Ok(Picked { tokens: living, failed })
+    }
+
+    /// True unless the user names one token.
+    pub(crate) fn is_of_several(&self) -> bool {
+        self.names.iter().collect::<BTreeSet<_>>().len() != 1
     }
 }
 

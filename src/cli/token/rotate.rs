@@ -8,12 +8,15 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::{
-    allowed, change,
+    allowed,
+    asking::AskedChange,
+    change,
     each::each,
     granted,
     needed::{self, GrantableRight},
     overlap::{DisplacedValue, end_of_present},
     pick::{self, Pick},
+    plan::PlannedChange,
     show,
     times::{EndTime, ahead, both, limit},
     view, wait,
@@ -43,6 +46,9 @@ pub(crate) struct Rotate {
     /// Wait, and print the new value
     #[arg(long)]
     show: bool,
+    /// Rotate several tokens, or end the previous values at once, without a question
+    #[arg(long, short)]
+    yes: bool,
     /// Let the API server check the change, and change nothing
     #[arg(long, conflicts_with_all = ["wait", "show"])]
     dry_run: bool,
@@ -61,10 +67,10 @@ impl Rotate {
     async fn run(&self, place: &Workplace) -> Result<(), Error> {
         let now = SystemClock.now();
         self.previous.iter().try_for_each(|end| ahead(end, now, "--previous"))?;
-        let picked = if self.show {
+        let mut picked = if self.show {
             self.pick.living(place, |name| vec!["--create", "--read", name]).await?
         } else {
-            self.pick.living(place, |_| pick::CHANGES.to_vec()).await?
+            self.pick.living(place, pick::to_change).await?
         };
         let count = picked.tokens.len() + picked.failed.len();
         if self.show && count != 1 {
@@ -72,9 +78,21 @@ impl Rotate {
         }
         // The same id asks for nothing new, and two commands can run within one second.
         let id = format!("cli-{}", SystemClock.precise());
-        let displaced = |token: &ApiToken| Some(DisplacedValue::of(token, now)?.told(&token.name_any(), now));
-        picked.tokens.iter().filter_map(displaced).for_each(|told| remark(&told));
+        let previous = self.previous.as_ref();
+        let is_harsh = self.pick.is_of_several() || previous.is_some_and(EndTime::is_at_once);
+        if is_harsh && !self.yes && !self.dry_run {
+            let asked = AskedChange { kind: PlannedChange::Rotate, spec: &self.spec(&id), previous };
+            picked = asked.confirm(place, picked).await?;
+        } else {
+            let displaced = |token: &ApiToken| Some(DisplacedValue::of(token, now)?.told(&token.name_any(), now));
+            picked.tokens.iter().filter_map(displaced).for_each(|told| remark(&told));
+        }
         each(picked, async |token| self.one(place, token, &id, now).await).await
+    }
+
+    /// The fields of the spec that ask for a new value, by this id.
+    fn spec(&self, id: &str) -> Value {
+        json!({"regenerate": {"id": id, "previous": previous(self.previous.as_ref())}})
     }
 
     /// Asks for a new value of one token, by this id.
@@ -84,7 +102,7 @@ impl Rotate {
             Some(why) => remark(&why),
             None => {}
         }
-        let spec = json!({"regenerate": {"id": id, "previous": previous(self.previous.as_ref())}});
+        let spec = self.spec(id);
         let instance = allowed::instance_of(place, &token.spec.instance_ref).await?;
         allowed::check_change(place, instance.as_ref(), token, &spec, now).await?;
         if self.show && !self.is_right_to_come(place, instance.as_ref(), token).await? {

@@ -7,6 +7,7 @@ use super::{
     allowed,
     change::change,
     pick::{self, Picked},
+    wait,
 };
 use crate::{
     cli::{
@@ -165,6 +166,9 @@ fn set(connection: &Connection, name: &str, wanted: FieldChange, dry_run: bool, 
     let spec = json!({ wanted.field: wanted.value });
     connection.work(async |place| {
         let token = pick::one(place, name, words).await?;
+        if let Some(why) = wait::ended(&token) {
+            return Err(Error::Missing(why));
+        }
         let instance = allowed::instance_of(place, &token.spec.instance_ref).await?;
         allowed::check_change(place, instance.as_ref(), &token, &spec, SystemClock.now()).await?;
         let told = wanted.told(&json!(token.spec)[wanted.field]);

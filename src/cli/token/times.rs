@@ -68,6 +68,11 @@ impl EndTime {
         Self::moment(text).or_else(after).ok_or_else(|| format!("give a duration such as 0s, 2h or 1d, {MOMENTS}"))
     }
 
+    /// True for `0s`.
+    pub(crate) fn is_at_once(&self) -> bool {
+        matches!(self, Self::After(text) if Delay::from(text.as_str()).parse().is_ok_and(|delay| delay.is_zero()))
+    }
+
     fn moment(text: &str) -> Option<Self> {
         let day = || {
             text.parse::<jiff::civil::Date>().ok().filter(|_| text.len() == 10)?.to_zoned(jiff::tz::TimeZone::UTC).ok()

@@ -43,18 +43,23 @@ pub(crate) fn halted(token: &ApiToken) -> Option<String> {
 
 /// The cause for which a token is refused for ever, and the next step. `None`: it has not ended.
 pub(crate) fn ended(token: &ApiToken) -> Option<String> {
+    let another = advice::command("create NAME", &token.namespace().unwrap_or_default());
+    end(token).map(|end| format!("{end}, and that is final; `{another}` makes a token of another name"))
+}
+
+/// The name of a token, and the cause for which it is refused for ever. `None`: it has not ended.
+pub(crate) fn end(token: &ApiToken) -> Option<String> {
     let stated = token.status.as_ref().and_then(|status| status.revocation.as_ref()).map(|ended| ended.reason);
     let end = match stated {
         _ if token.metadata.deletion_timestamp.is_some() => "is being deleted",
-        _ if token.spec.revoked => "is revoked, and that is final",
-        Some(RevocationReason::Manual | RevocationReason::Compromised) => "is revoked, and that is final",
-        Some(RevocationReason::AccountDeleted) => "ended with its account, and that is final",
-        Some(RevocationReason::OwnerRemoved) => "ended, as its owner was removed, and that is final",
-        Some(RevocationReason::Expired) => "ended, as its time is over (spec.expiry.at), and that is final",
+        _ if token.spec.revoked => "is revoked",
+        Some(RevocationReason::Manual | RevocationReason::Compromised) => "is revoked",
+        Some(RevocationReason::AccountDeleted) => "ended with its account",
+        Some(RevocationReason::OwnerRemoved) => "ended, as its owner was removed",
+        Some(RevocationReason::Expired) => "ended, as its time is over (spec.expiry.at)",
         None => return None,
     };
-    let another = advice::command("create NAME", &token.namespace().unwrap_or_default());
-    Some(format!("{} {end}; `{another}` makes a token of another name", token.name_any()))
+    Some(format!("{} {end}", token.name_any()))
 }
 
 /// Like [`halted`], for a token that exists for a while: its Instance may be gone.

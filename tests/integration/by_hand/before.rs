@@ -78,34 +78,45 @@ async fn a_token_that_ended_says_one_thing_and_does_not_change() {
     judged.world.await_reason("revoked", "Revoked").await;
     let another = format!("; `kubectl tokenry create NAME -n {}` makes a token of another name", alice.home());
     let of_account = format!("gone ended with its account, and that is final{another}");
-    for args in
-        [&["rotate", "gone"][..], &["rotate", "gone", "--show"], &["suspend", "gone"], &["plan", "rotate", "gone"]]
-    {
+    for args in [
+        &["rotate", "gone"][..],
+        &["rotate", "gone", "--show"],
+        &["suspend", "gone"],
+        &["plan", "rotate", "gone"],
+        &["revoke", "gone", "--yes"],
+        &["set", "description", "gone", "other"],
+        &["transfer", "gone", "--to", "user:bob"],
+    ] {
         let done = alice.tokenry(args).await;
         assert_eq!(done.failed(5), format!("tokenry: {of_account}\n"), "{args:?}");
     }
     let shown = alice.tokenry(&["show", "gone"]).await;
     assert!(shown.failed(5).contains("shows no value: it has ended"), "{shown:?}");
     let spec = judged.token("gone").await.unwrap().spec;
-    assert!(spec.regenerate.is_none() && spec.active);
+    assert!(spec.regenerate.is_none() && spec.active && !spec.revoked && spec.description.is_none());
+    let again = alice.tokenry(&["revoke", "revoked"]).await;
+    assert!(
+        again.well().is_empty() && again.err.contains("nothing to revoke: each of these tokens is revoked already")
+    );
     let page = alice.tokenry(&["status", "revoked"]).await;
     let is_value = |line: &&str| line.contains(" 1 Revoked, made ");
     let value = page.well().lines().find(is_value).unwrap();
     assert!(value.contains(", ended 20") && !value.contains("ends"), "{page:?}");
     // One of several that a user names fails, and holds up no other one.
-    for command in ["rotate", "suspend", "resume"] {
-        let done = alice.tokenry(&[command, "living", "revoked"]).await;
+    for (command, yes) in [("rotate", &["--yes"][..]), ("suspend", &["--yes"]), ("resume", &[])] {
+        let done = alice.tokenry(&[&[command, "living", "revoked"], yes].concat()).await;
         let told = done.failed(10);
         let failed = format!(
             "failed for 1 of 2 tokens; done: living\nfailed: revoked: revoked is revoked, and that is final{another}\n"
         );
         assert!(told.ends_with(&failed), "{command}: {told}");
-        let none = alice.tokenry(&[command, "gone", "revoked"]).await;
+        let none = alice.tokenry(&[&[command, "gone", "revoked"], yes].concat()).await;
         assert!(none.failed(10).contains("failed for 2 of 2 tokens; none is done"), "{command}: {none:?}");
     }
     // Those of all, or of a selection, are only told.
-    let all = alice.tokenry(&["rotate", "--all"]).await;
-    assert!(all.well().is_empty() && all.err.contains(&of_account), "{all:?}");
+    let all = alice.tokenry(&["rotate", "--all", "--yes"]).await;
+    let ends = "ended already: 2 of 3 tokens; gone ended with its account; revoked is revoked\n";
+    assert!(all.well().is_empty() && all.err.contains(ends), "{all:?}");
     assert!(all.err.contains("living: a new value is asked for"), "{all:?}");
 }
 

@@ -63,7 +63,10 @@ async fn a_token_is_created_shown_rotated_revoked_and_deleted_by_hand() {
     for word in ["ci", "yes", "Active", "user:alice", "in 30d"] {
         assert!(row.contains(word), "{word}: {list:?}");
     }
-    let rotated = alice.tokenry(&["rotate", "ci", "--previous", "0s", "--show"]).await;
+    let unsure = alice.tokenry(&["rotate", "ci", "--previous", "0s"]).await;
+    assert!(unsure.failed(2).contains("Rotate ci? This needs an answer, but"), "{unsure:?}");
+    assert!(unsure.err.contains("ci gets a new value; the present value ends at once"), "{unsure:?}");
+    let rotated = alice.tokenry(&["rotate", "ci", "--previous", "0s", "--show", "--yes"]).await;
     let second = rotated.well().trim().to_owned();
     assert_ne!(second, value);
     assert!(rotated.err.contains("generation 2 is published; no previous value works any more"), "{rotated:?}");

@@ -59,7 +59,7 @@ const ROWS: [Row; 22] = [
     row(&["show", "TOKEN"], &[GET, SECRETS], "tkn_"),
     row(&["rotate", "TOKEN", "--wait"], &[GET, PATCH], "generation 2 is published"),
     row(&["rotate", "TOKEN", "--show"], &[GET, PATCH, SECRETS], "tkn_"),
-    row(&["rotate", "--selector", "row=TOKEN"], &[LIST, PATCH], "a new value is asked for"),
+    row(&["rotate", "--selector", "row=TOKEN", "--yes"], &[LIST, PATCH], "a new value is asked for"),
     row(&["suspend", "TOKEN"], &[GET, PATCH], "suspended; its Secret stays"),
     row(&["resume", "TOKEN"], &[GET, PATCH], "resumed"),
     row(&["set", "description", "TOKEN", "weekly"], &[GET, PATCH], "description nightly -> weekly"),
@@ -410,7 +410,7 @@ async fn who_has_no_right_is_told_the_least_grant_of_each_command_and_it_is_enou
         (&["rotate", "TOKEN", "--show"], "--create --read TOKEN"),
         (&["transfer", "TOKEN", "--to", "team:x"], "--create --owner team:x"),
         (&["plan", "delete", "TOKEN"], "--view --workloads"),
-        (&["suspend", "--all"], "--create"),
+        (&["suspend", "--all", "--yes"], "--create"),
         (&["set", "description", "TOKEN", "x"], "--create"),
         (&["revoke", "TOKEN", "--yes"], "--revoke-token TOKEN"),
         // The tokens that can be listed say the further rights.
@@ -489,8 +489,8 @@ async fn a_refusal_for_one_of_several_tokens_holds_up_no_other_one() {
         judged.world.await_reason(name, "Active").await;
     }
     for (args, said) in [
-        (&["suspend", "-l", "app=shop"][..], "a: suspended"),
-        (&["rotate", "-l", "app=shop"], "a: a new value is asked for"),
+        (&["suspend", "-l", "app=shop", "--yes"][..], "a: suspended"),
+        (&["rotate", "-l", "app=shop", "--yes"], "a: a new value is asked for"),
         (&["revoke", "-l", "app=shop", "--yes"], "c: revoked"),
     ] {
         let done = carl.tokenry(args).await;

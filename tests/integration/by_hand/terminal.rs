@@ -217,6 +217,25 @@ async fn a_question_says_what_would_break_and_the_list_of_several() {
     asked.send_line("").unwrap();
     asked.exp_string("not confirmed").unwrap();
     assert_eq!(code(&asked), 8);
+    for (args, effect, question) in [
+        (&["suspend", "--all"][..], "refused until they are resumed", "Suspend these 2 tokens (2 Active)?"),
+        (&["rotate", "ci", "other"], "gets a new value; the present value", "Rotate these 2 tokens (2 Active)?"),
+        (&["rotate", "ci", "--previous", "0s"], "the present value ends at once", "Rotate ci?"),
+    ] {
+        let mut asked = alice.at_a_terminal(args);
+        asked.exp_string(effect).unwrap();
+        asked.exp_string("Deployment/exporter").unwrap();
+        asked.exp_string(question).unwrap();
+        asked.send_line("n").unwrap();
+        asked.exp_string("not confirmed; nothing was changed").unwrap();
+        assert_eq!(code(&asked), 8, "{args:?}");
+        let elsewhere = alice.tokenry(args).await;
+        assert!(elsewhere.failed(2).contains("give --yes"), "{args:?}: {elsewhere:?}");
+    }
+    for name in ["ci", "other"] {
+        let spec = judged.token(name).await.unwrap().spec;
+        assert!(spec.active && spec.regenerate.is_none());
+    }
     let plan = alice.tokenry(&["plan", "revoke", "ci", "--output", "json"]).await;
     let plan: Value = serde_json::from_str(plan.well()).unwrap();
     assert_eq!(plan["readers"], json!([{"name": "Deployment/exporter", "pods": 0, "ways": ["env"]}]));
@@ -232,6 +251,42 @@ async fn a_question_says_what_would_break_and_the_list_of_several() {
     let told = account.failed(2);
     assert!(told.contains("are deleted with it, and their Secrets too: ci"), "{told}");
     assert!(judged.token("ci").await.is_some() && !judged.token("other").await.unwrap().spec.revoked);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_about_all_tokens_counts_those_alone_that_the_answer_would_change() {
+    let (judged, _operator) = setting("counted").await;
+    let alice = hand(&judged, "alice", secrets()).await;
+    for (name, owner) in [("a", "alice"), ("b", "alice"), ("bobs", "bob"), ("gone", "alice"), ("past", "alice")] {
+        let spec = json!({"instanceRef": {"name": "eem"}, "owner": format!("user:{owner}")});
+        judged.world.accepts("ApiToken", name, spec).await;
+        judged.world.await_reason(name, "Active").await;
+    }
+    alice.tokenry(&["revoke", "past", "--yes"]).await.well();
+    alice.tokenry(&["delete", "account", "gone", "--confirm", "gone"]).await.well();
+    judged.world.await_reason("gone", "AccountDeleted").await;
+    for (command, lacks) in
+        [("revoke", "revoke organizations"), ("suspend", "assign owners"), ("rotate", "assign owners")]
+    {
+        let mut asked = Terminal::of(&alice.command(&[command, "--all"]), 400);
+        let before = asked.exp_string("[y/N]").unwrap();
+        let own = if command == "revoke" { "revoked already: 1 of 5 tokens" } else { "ended already: 2 of 5 tokens" };
+        for part in [own, "gone ended with its account", "left out: 1 of 3 tokens", "bobs: you may not", lacks] {
+            assert!(before.contains(part), "{command}: {part}: {before}");
+        }
+        assert!(before.contains(" these 2 tokens (2 Active)?"), "{command}: {before}");
+        asked.await_keys();
+        asked.send_control('d').unwrap();
+        asked.exp_string("not confirmed; nothing was changed").unwrap();
+        assert_eq!(code(&asked), 8);
+    }
+    let mut sure = Terminal::of(&alice.command(&["revoke", "--all"]), 400);
+    sure.exp_string("[y/N]").unwrap();
+    sure.send_line("y").unwrap();
+    sure.exp_string("failed for 1 of 3 tokens; done: a, b").unwrap();
+    assert_eq!(code(&sure), 10);
+    let is_revoked = async |name| judged.token(name).await.unwrap().spec.revoked;
+    assert!(is_revoked("a").await && is_revoked("b").await && !is_revoked("bobs").await && !is_revoked("gone").await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

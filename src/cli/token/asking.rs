@@ -1,0 +1,149 @@
+//! The question before a change of tokens, with the effects of the change.
+
+use futures::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
+use kube::ResourceExt;
+use serde_json::Value;
+
+use super::{
+    each::{FailedToken, causes},
+    list, needed,
+    pick::Picked,
+    plan::{Effects, PlannedChange, effects, told},
+    readers::{NamespaceWorkloads, SecretReader},
+    times::{EndTime, both},
+};
+use crate::{
+    cli::{
+        Error,
+        connection::Workplace,
+        lacking,
+        screen::{remark, sure},
+    },
+    crd::{ApiToken, subject::of_username},
+    outside::{Clock, SystemClock},
+};
+
+/// The number of tokens whose rights are reviewed at the same time.
+const REVIEWS: usize = 8;
+
+/// A change of tokens that the user has to confirm.
+pub(crate) struct AskedChange<'a> {
+    /// The change.
+    pub(crate) kind: PlannedChange,
+    /// The fields of the spec that change.
+    pub(crate) spec: &'a Value,
+    /// The end of the previous values, if the user gives it for a rotation.
+    pub(crate) previous: Option<&'a EndTime>,
+}
+
+impl AskedChange<'_> {
+    /// Shows the effects, and asks. Returns the tokens to change. Among several, those that the user may not change
+    /// count as failed before the question.
+    ///
+    /// # Errors
+    /// The user does not confirm, or there is no terminal.
+    pub(crate) async fn confirm(&self, place: &Workplace, picked: Picked) -> Result<Picked, Error> {
+        let picked = if picked.tokens.len() > 1 { self.permitted(place, picked).await? } else { picked };
+        let Picked { tokens, failed } = &picked;
+        if tokens.is_empty() {
+            return Ok(picked);
+        }
+        if !failed.is_empty() {
+            remark(&format!("left out: {} of {} tokens", failed.len(), failed.len() + tokens.len()));
+            causes(failed).iter().for_each(|cause| remark(&format!("  {cause}")));
+        }
+        consequences(place, tokens, self.kind, self.previous).await?;
+        sure(&self.question(tokens), "--yes")?;
+        Ok(picked)
+    }
+
+    /// Moves the tokens that the user may not change to the failed ones.
+    async fn permitted(&self, place: &Workplace, Picked { tokens, mut failed }: Picked) -> Result<Picked, Error> {
+        let who = of_username(&place.desk.user().await?.username.unwrap_or_default());
+        let review = |token| needed::missing(place, token, self.spec, None);
+        let missing: Vec<_> = stream::iter(&tokens).map(review).buffered(REVIEWS).try_collect().await?;
+        let mut permitted = Vec::new();
+        for (token, missing) in tokens.into_iter().zip(missing) {
+            if missing.is_empty() {
+                permitted.push(token);
+            } else {
+                let error = Error::Refused(lacking::told(&who, &missing));
+                failed.push(FailedToken { name: token.name_any(), error });
+            }
+        }
+        Ok(Picked { tokens: permitted, failed })
+    }
+
+    fn question(&self, tokens: &[ApiToken]) -> String {
+        match tokens {
+            [only] => format!("{:?} {}?", self.kind, only.name_any()),
+            all => format!("{:?} these {} tokens ({})?", self.kind, all.len(), list::summary(all)),
+        }
+    }
+}
+
+/// Shows the effects of a change of tokens: those of `plan` for one token, and the list and the readers of several.
+/// `previous` is the end of the previous values, if the user gives it for a rotation.
+pub(crate) async fn consequences(
+    place: &Workplace,
+    tokens: &[ApiToken],
+    change: PlannedChange,
+    previous: Option<&EndTime>,
+) -> Result<(), Error> {
+    let now = SystemClock.now();
+    let (lines, unknown) = match tokens {
+        [only] => {
+            let mut effects = effects(place, only, change == PlannedChange::Delete, now).await?;
+            effects.add_end(only, previous, now);
+            (told(change, &effects, now), effects.unknown)
+        }
+        _ => {
+            list::rows(tokens, now, false, false).show();
+            let workloads = NamespaceWorkloads::of(place).await?;
+            let all: Vec<_> = tokens.iter().map(|token| Effects::of(token, &workloads, now)).collect();
+            let mut lines = together(&all, &effect_on_all(change, previous, now), now);
+            if change == PlannedChange::Rotate {
+                lines.extend(all.iter().filter_map(|effects| effects.displaced(now)));
+            }
+            (lines, workloads.unknown)
+        }
+    };
+    lines.iter().chain(&unknown.told()).for_each(|line| remark(line));
+    Ok(())
+}
+
+/// The effect of a change on each of several tokens.
+fn effect_on_all(change: PlannedChange, previous: Option<&EndTime>, now: Timestamp) -> String {
+    let present = match previous {
+        Some(end) if end.is_at_once() => "ends at once".to_owned(),
+        Some(EndTime::After(length)) => format!("works for {length} at most"),
+        Some(EndTime::At(end)) => format!("works until {} at the latest", both(*end, now)),
+        Some(EndTime::Never) | None => "works until its overlap is over".to_owned(),
+    };
+    match change {
+        PlannedChange::Rotate => format!("each of them gets a new value; the present value {present}"),
+        PlannedChange::Suspend => "every request with them is refused until they are resumed".to_owned(),
+        PlannedChange::Revoke | PlannedChange::Delete => {
+            "every request with them is refused at once, and for good".to_owned()
+        }
+    }
+}
+
+/// The effects of a change of several tokens. `effect` is that on each of them.
+fn together(all: &[Effects], effect: &str, now: Timestamp) -> Vec<String> {
+    let used = all.iter().filter_map(|effects| effects.last_used).max();
+    let used = used
+        .map_or_else(|| "none of them was ever used".to_owned(), |at| format!("the last use was {}", both(at, now)));
+    let mut lines = vec![format!("{effect}; {used}")];
+    let mut readers: Vec<_> = all.iter().flat_map(|effects| &effects.readers).map(SecretReader::told).collect();
+    readers.sort();
+    readers.dedup();
+    lines.push(match (&readers[..], all.iter().all(|effects| effects.unknown.is_empty())) {
+        ([], true) => "no workload reads their Secrets".to_owned(),
+        ([], false) => "no reader of their Secrets is known".to_owned(),
+        (_, _) => "these read their Secrets:".to_owned(),
+    });
+    lines.extend(readers.into_iter().map(|reader| format!("  {reader}")));
+    lines
+}
