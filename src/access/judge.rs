@@ -17,7 +17,7 @@ use crate::crd::{access_policy::Effect, instance::Authorization};
 /// checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Ground {
-    /// The path cannot be normalised, some servers read it differently, or the proxy did not name it.
+    /// The path cannot be normalised, or some servers read it differently.
     PathRefused,
     /// The request asks for another method than its own.
     MethodRefused,
@@ -85,7 +85,7 @@ impl Ground {
     pub fn hint(self) -> &'static str {
         match self {
             Self::PathRefused => {
-                "the path of the request is unknown or ambiguous; leave out encoded slashes, ;, //, .., trailing dots or \
+                "the path of the request is ambiguous; leave out encoded slashes, ;, //, .., trailing dots or \
                  spaces, and look-alikes of ASCII letters"
             }
             Self::MethodRefused => {

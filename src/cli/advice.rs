@@ -44,6 +44,7 @@ pub(crate) fn next_step(cause: Cause) -> Option<&'static str> {
         Cause::InstanceUnnamed | Cause::InstanceMissing => {
             "correct the Instance in the address by which the proxy asks the verifier"
         }
+        Cause::RequestUnnamed => "let the proxy name the request when it asks the verifier",
         Cause::InstanceDeleting => "wait for another Instance: this one is being deleted",
         Cause::NamespaceNotAdmitted => "admit the namespace of the token: spec.tokens.namespaces of the Instance",
         Cause::InstanceInvalid => "correct the faults in the status of the Instance",

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Flaw;
+use super::{Flaw, Protocol};
 use crate::access;
 
 /// The cause of a decision: why a request is let in or refused.
@@ -57,6 +57,8 @@ pub enum Cause {
     InstanceUnnamed,
     /// The Instance does not exist.
     InstanceMissing,
+    /// The proxy does not name the method or the path of the request, and the Instance judges by them.
+    RequestUnnamed,
     /// The Instance is being deleted.
     InstanceDeleting,
     /// The Instance does not admit tokens of the namespace in which the token lives.
@@ -119,6 +121,7 @@ impl Cause {
             | Self::InstanceInvalid
             | Self::EndpointDisabled
             | Self::PolicyUnread
+            | Self::RequestUnnamed
             | Self::Refused(_) => Category::NotPermitted,
             Self::NotSynced | Self::OutOfTouch | Self::Crowded => Category::Unavailable,
             Self::Flawed(flaw) => Category::Flawed(flaw),
@@ -177,6 +180,7 @@ impl Cause {
             Self::Expired => "Expired",
             Self::InstanceUnnamed => "InstanceUnnamed",
             Self::InstanceMissing => "InstanceMissing",
+            Self::RequestUnnamed => "RequestUnnamed",
             Self::InstanceDeleting => "InstanceDeleting",
             Self::NamespaceNotAdmitted => "NamespaceNotAdmitted",
             Self::InstanceInvalid => "InstanceInvalid",
@@ -190,10 +194,12 @@ impl Cause {
         }
     }
 
-    /// An explanation for the bearer of a valid token that is not permitted. `None` for every other cause.
-    pub fn hint(self) -> Option<&'static str> {
+    /// An explanation for the bearer of a valid token that is not permitted, by the protocol of the question. `None`
+    /// for every other cause.
+    pub fn hint(self, protocol: Protocol) -> Option<&'static str> {
         match self {
             Self::Refused(ground) => Some(ground.hint()),
+            Self::RequestUnnamed => Some(naming(protocol)),
             Self::InstanceDeleting => Some("the Instance is being deleted"),
             Self::NamespaceNotAdmitted => {
                 Some("the Instance does not admit tokens of the namespace in which this token lives")
@@ -233,6 +239,23 @@ impl Cause {
             | Self::OutOfTouch
             | Self::Crowded
             | Self::Flawed(_) => None,
+        }
+    }
+}
+
+/// The way in which a proxy has to name the request.
+fn naming(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::ForwardAuth => {
+            "the proxy does not name the request: X-Forwarded-Method or X-Forwarded-Uri is missing, or there twice; let \
+             it send each of them once"
+        }
+        Protocol::IngressNginx => {
+            "the proxy does not name the request: X-Original-Method or X-Original-URL is missing, or there twice, or no \
+             whole URL; ask from ingress-nginx"
+        }
+        Protocol::ExtAuthz | Protocol::TokenReview | Protocol::Introspection | Protocol::Unknown => {
+            "the question names no request"
         }
     }
 }

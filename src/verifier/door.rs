@@ -25,7 +25,7 @@ use super::{
     unguarded::unguarded,
 };
 use crate::{
-    access::Rules,
+    access::{Ground, Rules},
     crd::guarding::realm,
     outside::{
         Clock, Hearing, Reviewer,
@@ -306,7 +306,11 @@ impl Door {
         }
         match credential {
             Ok(credential) => {
-                let verdict = check_by((index, entry), instance, credential.text(), request.as_ref(), whole(at));
+                let mut verdict = check_by((index, entry), instance, credential.text(), request.as_ref(), whole(at));
+                let is_unnamed = wanted.is_some_and(Requested::is_unnamed);
+                if is_unnamed && verdict.cause == Cause::Refused(Ground::PathRefused) {
+                    verdict.cause = Cause::RequestUnnamed;
+                }
                 let may_be_news = verdict.cause.may_be_news();
                 (verdict, may_be_news)
             }
@@ -660,7 +664,7 @@ mod tests {
             let text = door.journal.metrics().text();
             assert!(text.contains("tokenry_verifier_probes_total 17") && !text.contains("verdicts_total{"), "{text}");
         }
-        assert_eq!((Cause::Probe.category().code(), Cause::Probe.hint()), (401, None));
+        assert_eq!((Cause::Probe.category().code(), Cause::Probe.hint(Protocol::ForwardAuth)), (401, None));
     }
 
     #[tokio::test]

@@ -192,7 +192,7 @@ mod tests {
         crd::{AccessPolicy, ApiToken},
         token::{Digest, format},
         verifier::{
-            Category, Cause,
+            Category, Cause, Protocol,
             check::check,
             fixture::{LogLines, door, eem, teach, value},
         },
@@ -295,7 +295,7 @@ mod tests {
         assert_eq!(cause(), Cause::Allowed, "a policy of another namespace is for other Instances");
         doubt("a");
         assert_eq!((cause(), cause().category()), (Cause::PolicyUnread, Category::NotPermitted));
-        assert!(cause().hint().unwrap().contains("AccessPolicy"));
+        assert!(cause().hint(Protocol::ForwardAuth).unwrap().contains("AccessPolicy"));
         assert!(known.metrics.text().contains("tokenry_verifier_unread_policies 2"));
         known.forget::<AccessPolicy>(Key::new("a", "odd"), 9);
         assert_eq!(cause(), Cause::Allowed);

@@ -24,6 +24,11 @@ impl Requested<'_> {
         self.method.is_some() && self.target.is_some_and(|target| bare_path(target) == Ok(PROBE))
     }
 
+    /// True if the proxy does not name the method or the target clearly.
+    pub fn is_unnamed(&self) -> bool {
+        self.method.is_none() || self.target.is_none()
+    }
+
     /// The request in the form that the `access` module judges.
     pub fn request(&self) -> Request<'_> {
         let known = self.method.zip(self.target);

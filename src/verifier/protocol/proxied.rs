@@ -109,7 +109,7 @@ pub(crate) fn told(answer: &Answer) -> Wording {
         Category::NotAuthenticated if matches!(cause, Cause::Missing | Cause::Probe) => (challenge(None), None),
         Category::NotAuthenticated => (challenge(Some("invalid_token")), Some(json!({"error": "invalid_token"}))),
         Category::NotPermitted => {
-            let hint = message.as_deref().or(cause.hint());
+            let hint = message.as_deref().or(cause.hint(answer.protocol()));
             let body = json!({"error": "insufficient_scope", "error_description": hint});
             (challenge(Some("insufficient_scope")), Some(body))
         }

@@ -14,7 +14,7 @@ use super::{
 
 /// Every cause that the verifier has by itself. `Refused` holds the grounds of the second table, and `Flawed` the flaws
 /// of the third one.
-const CAUSES: [Cause; 31] = [
+const CAUSES: [Cause; 32] = [
     Cause::Allowed,
     Cause::Unguarded,
     Cause::Probe,
@@ -38,6 +38,7 @@ const CAUSES: [Cause; 31] = [
     Cause::Expired,
     Cause::InstanceUnnamed,
     Cause::InstanceMissing,
+    Cause::RequestUnnamed,
     Cause::InstanceDeleting,
     Cause::NamespaceNotAdmitted,
     Cause::InstanceInvalid,
@@ -230,7 +231,7 @@ fn answers(page: &mut String, told: &[Named], causes: &[Cause]) {
     let rows = causes.iter().map(|cause| {
         let meaning = told.iter().find(|one| one.name == cause.as_str()).map_or("", |one| &one.about);
         let status = cause.category().code().to_string();
-        [code(cause.as_str()), status, cell(meaning), cell(cause.hint().unwrap_or_default())]
+        [code(cause.as_str()), status, cell(meaning), cell(cause.hint(Protocol::ForwardAuth).unwrap_or_default())]
     });
     table(page, ["reason", "status", "meaning", "sentence"], rows);
 }
