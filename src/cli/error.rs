@@ -88,6 +88,15 @@ impl Error {
         Self::Local(format!("{what}: {error}"))
     }
 
+    /// A file or a folder that cannot be read. One that does not exist is an error of the command line.
+    pub fn unreadable(path: &Path, error: io::Error) -> Self {
+        let path = path.display();
+        if error.kind() == io::ErrorKind::NotFound {
+            return Self::Usage(format!("there is no file or folder {path}; give the path of one that exists"));
+        }
+        Self::local(format_args!("cannot read {path}"), error)
+    }
+
     /// A file that cannot be written.
     pub fn unwritten(file: &Path, error: impl Display) -> Self {
         Self::local(format_args!("cannot write {}", file.display()), error)

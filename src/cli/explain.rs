@@ -3,6 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use clap::{ArgGroup, Args};
+use http::Method;
 
 use super::{
     Error,
@@ -11,7 +12,7 @@ use super::{
     connection::{Connection, Workplace},
     names,
     output::MAX_LINE,
-    screen::say,
+    screen::{mark, say},
     unread::{self, UnreadQuestion},
 };
 use crate::{
@@ -33,12 +34,8 @@ pub(crate) struct Explain {
     /// Instance that the request is sent to, as NAME or NAMESPACE/NAME; default: the token's own Instance
     #[arg(long, value_parser = names::placed)]
     instance: Option<String>,
-    /// Method of the request
-    #[arg(long, default_value = "GET")]
-    method: String,
-    /// Path of the request
-    #[arg(long, default_value = "/")]
-    path: String,
+    #[command(flatten)]
+    request: AskedRequest,
     /// Organization that the request names in a header
     #[arg(long)]
     organization: Option<String>,
@@ -49,6 +46,28 @@ pub(crate) struct Explain {
     asked: AskedVerifier,
     #[command(flatten)]
     connection: Connection,
+}
+
+/// A request to judge.
+#[derive(Args, Clone)]
+pub(crate) struct AskedRequest {
+    /// Method of the request
+    #[arg(long, default_value = "GET", value_parser = method)]
+    pub(crate) method: String,
+    /// Path of the request
+    #[arg(long, default_value = "/", value_parser = path)]
+    pub(crate) path: String,
+}
+
+/// Parses a method of HTTP.
+fn method(text: &str) -> Result<String, &'static str> {
+    let is_method = Method::from_bytes(text.as_bytes()).is_ok();
+    is_method.then(|| text.to_owned()).ok_or("must be a method of HTTP, such as GET; a method has no spaces")
+}
+
+/// Parses the path of a request.
+fn path(text: &str) -> Result<String, &'static str> {
+    text.starts_with('/').then(|| text.to_owned()).ok_or("must begin with /, such as /orders")
 }
 
 /// A verifier to ask.
@@ -71,10 +90,7 @@ impl AskedVerifier {
     /// The address, and the text of the CA file. `None`: no verifier is asked.
     pub(crate) fn read(&self) -> Result<Option<(&str, Option<String>)>, Error> {
         let Some(url) = &self.verifier else { return Ok(None) };
-        let read = |file: &PathBuf| {
-            let unread = |error| Error::local(format_args!("cannot read {}", file.display()), error);
-            fs::read_to_string(file).map_err(unread)
-        };
+        let read = |file: &PathBuf| fs::read_to_string(file).map_err(|error| Error::unreadable(file, error));
         Ok(Some((url, self.verifier_ca.as_ref().map(read).transpose()?)))
     }
 
@@ -107,17 +123,9 @@ impl Explain {
     fn question(&self, place: &Workplace) -> Question {
         let instance = self.instance.as_deref().map(|given| named(given, &place.namespace));
         let token = self.token.as_deref().map(|token| Key::new(&*place.namespace, token));
-        let Self { method, path, organization, project, .. } = self;
-        let (method, path) = (method.clone(), path.clone());
-        Question {
-            token,
-            value: None,
-            instance,
-            method,
-            path,
-            organization: organization.clone(),
-            project: project.clone(),
-        }
+        let (organization, project) = (self.organization.clone(), self.project.clone());
+        let AskedRequest { method, path } = self.request.clone();
+        Question { token, value: None, instance, method, path, organization, project }
     }
 
     /// The same question for a user that may not read the Instance.
@@ -125,7 +133,7 @@ impl Explain {
         Some(UnreadQuestion {
             token: self.token.as_deref()?,
             instance: question.instance.as_ref().map(|key| (&*key.namespace, &*key.name)),
-            request: (&self.method, &self.path),
+            request: &self.request,
             verifier: &self.asked,
         })
     }
@@ -140,8 +148,7 @@ pub(crate) fn named(given: &str, namespace: &str) -> Key {
 /// Prints a chain of reasons and its end. `token` names the token. Success means that the request is allowed.
 pub(crate) fn conclude(verdict: &Verdict, trail: Vec<Step>, token: Option<&Key>) -> Result<(), Error> {
     for step in trail {
-        let line = format!("{} {}: {}", if step.passed { '√' } else { '×' }, step.object, step.text);
-        say(&written(&line, MAX_LINE));
+        say(&mark(step.passed, &format!("{}: {}", step.object, step.text)));
     }
     if let Some(next) = next_step(verdict.cause) {
         // The token may be in another namespace than that of the command.
@@ -163,4 +170,21 @@ fn conclusion(verdict: &Verdict) -> String {
 
 fn is_allowed(verdict: &Verdict) -> bool {
     verdict.cause.category() == Category::Allowed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_has_a_method_of_http_and_a_path_from_its_root() {
+        for (text, is_method) in [("GET", true), ("M-SEARCH", true), ("FO O", false), ("GET\n", false), ("", false)] {
+            assert_eq!(method(text).is_ok(), is_method, "{text:?}");
+        }
+        for (text, is_path) in
+            [("/", true), ("/orders?a=b", true), ("orders", false), ("http://a/b", false), ("", false)]
+        {
+            assert_eq!(path(text).is_ok(), is_path, "{text:?}");
+        }
+    }
 }

@@ -26,10 +26,7 @@ pub(crate) struct ReachUrl {
 impl ReachUrl {
     pub(crate) fn main(self) -> Result<(), Error> {
         let Self { url, status, ca, timeout } = self;
-        let read = |path: PathBuf| {
-            fs::read_to_string(&path)
-                .map_err(|error| Error::local(format_args!("cannot read {}", path.display()), error))
-        };
+        let read = |path: PathBuf| fs::read_to_string(&path).map_err(|error| Error::unreadable(&path, error));
         let ca = ca.map(read).transpose()?;
         let reached = client::block_on(async { Ok(reach(&url, status, ca.as_deref(), timeout).await) })?;
         reached.map_err(|last| {

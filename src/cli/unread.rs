@@ -6,7 +6,7 @@ use super::{
     Error,
     connection::Workplace,
     denial::Denial,
-    explain::AskedVerifier,
+    explain::{AskedRequest, AskedVerifier},
     lacking,
     output::MAX_LINE,
     screen::{Health, mark, say},
@@ -29,8 +29,8 @@ pub(super) struct UnreadQuestion<'a> {
     pub(super) token: &'a str,
     /// The namespace and the name of the Instance, if the user names one.
     pub(super) instance: Option<(&'a str, &'a str)>,
-    /// The method and the path of the request.
-    pub(super) request: (&'a str, &'a str),
+    /// The request.
+    pub(super) request: &'a AskedRequest,
     /// The verifier to ask, if the user names one.
     pub(super) verifier: &'a AskedVerifier,
 }
@@ -65,7 +65,7 @@ pub(super) async fn explain(place: &Workplace, asked: &UnreadQuestion<'_>, refus
     };
     let reference = &token.spec.instance_ref;
     let own = (reference.namespace_or(home), reference.name.as_str());
-    let (instance, (method, path)) = (asked.instance.unwrap_or(own), asked.request);
+    let (instance, AskedRequest { method, path }) = (asked.instance.unwrap_or(own), asked.request);
     let unserved = || {
         let (why, status) = (show::unshown(&token), view::command("status", &token));
         Error::Missing(format!(

@@ -10,7 +10,7 @@ use super::{
     Error,
     connection::{Connection, Workplace},
     denial::Denial,
-    explain::{conclude, named},
+    explain::{AskedRequest, conclude, named},
     grant, lacking,
     names::{self, Nameable},
     screen::hidden,
@@ -38,12 +38,8 @@ pub(crate) struct Verify {
     /// Instance that the request is sent to, as NAME or NAMESPACE/NAME; default: the token's own Instance
     #[arg(long, add = names::of(Nameable::Instance), value_parser = names::placed)]
     instance: Option<String>,
-    /// Method of the request
-    #[arg(long, default_value = "GET")]
-    method: String,
-    /// Path of the request
-    #[arg(long, default_value = "/")]
-    path: String,
+    #[command(flatten)]
+    request: AskedRequest,
     /// Look in all namespaces at once; default: in the namespace first, and then in all
     #[arg(long, short = 'A')]
     all_namespaces: bool,
@@ -81,7 +77,7 @@ impl Verify {
         let judged = self.connection.work(async |place| {
             let Some(token) = self.find(place, &id, digest).await? else { return Ok(None) };
             let instance = self.instance.as_deref().map(|given| named(given, &place.namespace));
-            let (method, path) = (self.method.clone(), self.path.clone());
+            let AskedRequest { method, path } = self.request.clone();
             let key = token.clone();
             let (token, value, organization, project) = (Some(token), Id::of(&id), None, None);
             let question = Question { token, value, instance, method, path, organization, project };

@@ -54,9 +54,8 @@ pub(super) fn read(path: &Path, recursive: bool, sources: &mut Vec<Source>) -> R
 }
 
 fn file(path: &Path) -> Result<Source, Error> {
-    let name = path.display().to_string();
-    let file = File::open(path).map_err(|error| Error::local(format_args!("cannot read {name}"), error))?;
-    whole(&name, file)
+    let file = File::open(path).map_err(|error| Error::unreadable(path, error))?;
+    whole(&path.display().to_string(), file)
 }
 
 /// Reads a text to its end.

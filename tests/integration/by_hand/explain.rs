@@ -30,6 +30,12 @@ async fn who_may_not_read_the_instance_gets_the_status_and_the_verdict_of_the_ve
     let url = format!("http://{}", verifier.address);
     let dora = User::of(&judged, world.acting_as("dora"), "dora");
     let ask = async |args: &[&str]| dora.tokenry(&[&["explain", "ci"], args].concat()).await;
+    for (args, told) in
+        [(["--path", "orders"], "must begin with /"), (["--method", "FO O"], "must be a method of HTTP, such as GET")]
+    {
+        let odd = ask(&args).await;
+        assert!(odd.failed(2).contains(told), "{odd:?}");
+    }
     let unread = ask(&["--path", "/orders"]).await;
     assert!(unread.failed(4).contains("you may not get apitokens.tokenry.dev"), "{unread:?}");
 
@@ -95,7 +101,7 @@ async fn by_https(judged: &Judged, dora: &User<'_>) {
     let untrusted = ask(&[]).await;
     assert!(untrusted.code == 2 && untrusted.err.contains("give --verifier-ca"), "{untrusted:?}");
     let missing = ask(&["--verifier-ca", "/nowhere/ca.crt"]).await;
-    assert!(missing.code == 6 && missing.err.contains("cannot read /nowhere/ca.crt"), "{missing:?}");
+    assert!(missing.code == 2 && missing.err.contains("there is no file or folder /nowhere/ca.crt"), "{missing:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
