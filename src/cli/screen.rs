@@ -323,7 +323,7 @@ pub(crate) fn indented(text: &str) -> String {
 /// Asks the user to confirm. `flag` is the flag that confirms without a question.
 ///
 /// # Errors
-/// The user does not confirm, or standard error is no terminal.
+/// The user does not confirm, or there is no terminal to ask at.
 pub(crate) fn sure(question: &str, flag: &str) -> Result<(), Error> {
     let terminal = asking(question, flag)?;
     let typed = answer(&terminal, question, "Yes, I'm sure [y/N]")?;
@@ -387,7 +387,7 @@ fn unanswered(error: io::Error) -> Error {
 /// without a question.
 ///
 /// # Errors
-/// The user types another text, or standard error is no terminal.
+/// The user types another text, or there is no terminal to ask at.
 pub(crate) fn typed(question: &str, purpose: &str, wanted: &str, flag: &str) -> Result<(), Error> {
     let wish = format!("Type {wanted:?} without the quotes {purpose}");
     let terminal = asking(&format!("{question} {wish}."), flag)?;
@@ -395,15 +395,12 @@ pub(crate) fn typed(question: &str, purpose: &str, wanted: &str, flag: &str) -> 
     if typed == wanted { Ok(()) } else { Err(Error::Declined) }
 }
 
-/// Asks the user for a text that is not shown, if standard input is a terminal. `None`: it is none.
+/// Asks the user for a text that is not shown. `None`: there is no terminal to ask at.
 ///
 /// # Errors
 /// The terminal cannot be read.
 pub(crate) fn hidden(question: &str) -> Result<Option<Zeroizing<String>>, Error> {
-    let terminal = Term::stderr();
-    if !terminal.is_term() || !console::user_attended() || !io::stdin().is_terminal() {
-        return Ok(None);
-    }
+    let Some(terminal) = attended() else { return Ok(None) };
     let unread = |error| Error::local("cannot ask", error);
     terminal.write_str(&written(question, MAX_CELL)).map_err(unread)?;
     terminal.read_secure_line().map(|text| Some(Zeroizing::new(text))).map_err(unread)
@@ -411,10 +408,14 @@ pub(crate) fn hidden(question: &str) -> Result<Option<Zeroizing<String>>, Error>
 
 /// The terminal that can ask.
 fn asking(question: &str, flag: &str) -> Result<Term, Error> {
-    let terminal = Term::stderr();
-    let is_term = terminal.is_term() && console::user_attended();
     let advice = || format!("{question} This needs an answer, but there is no terminal to ask at; give {flag}");
-    if is_term { Ok(terminal) } else { Err(Error::Usage(advice())) }
+    attended().ok_or_else(|| Error::Usage(advice()))
+}
+
+/// The terminal of questions, at which a user reads and types. Standard output may be a pipe, as in `$(…)`.
+fn attended() -> Option<Term> {
+    let terminal = Term::stderr();
+    (terminal.is_term() && std::io::stdin().is_terminal()).then_some(terminal)
 }
 
 /// The progress of a wait, on standard error. It is shown on a terminal only, and removed at its end.

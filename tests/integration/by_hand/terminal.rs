@@ -47,13 +47,7 @@ impl DerefMut for Terminal {
 impl Terminal {
     /// Runs a command in a terminal with this number of columns.
     pub(super) fn of(command: &Command, columns: u16) -> Self {
-        let mut sized = Command::new("sh");
-        sized.args(["-c", &format!("tty && stty rows 24 cols {columns} && exec \"$@\""), "sh"]);
-        sized.arg(command.get_program()).args(command.get_args());
-        command.get_envs().for_each(|(name, value)| match value {
-            Some(value) => _ = sized.env(name, value),
-            None => _ = sized.env_remove(name),
-        });
+        let mut sized = within(&format!("tty && stty rows 24 cols {columns} && exec \"$@\""), command);
         sized.env("TERM", "xterm-256color");
         let mut session = spawn_with_options(sized, Options::new().timeout_ms(Some(DEADLINE))).unwrap();
         let device = session.read_line().unwrap();
@@ -326,6 +320,7 @@ async fn each_command_says_at_a_terminal_what_it_says_to_a_pipe_in_its_width_and
         &["list", "--output", "wide"][..],
         &["list", "--output", "name"],
         &["status", "ci"],
+        &["explain", "ci"],
         &["show", "ci"],
         &["grant", "user:bob", "--create"],
         &["set", "name", "ci", "Exporter", "--dry-run"],
@@ -349,10 +344,14 @@ async fn each_command_says_at_a_terminal_what_it_says_to_a_pipe_in_its_width_and
     let page = screen(alice.at_a_terminal(&["status", "ci"]));
     assert!(page.contains(&format!("\u{1b}[1mApiToken {home}/ci\u{1b}[0m")), "{page:?}");
     assert!(page.contains("\u{1b}[32m√\u{1b}[0m Valid=True Active"), "{page:?}");
-    let mut colourless = alice.command(&["status", "ci"]);
-    colourless.env("NO_COLOR", "1");
-    let page = screen(Terminal::of(&colourless, 80));
-    assert!(!page.contains('\u{1b}') && page.contains("√ Valid=True Active"), "{page:?}");
+    let steps = screen(alice.at_a_terminal(&["explain", "ci"]));
+    assert!(steps.contains("\u{1b}[32m√\u{1b}[0m ApiToken"), "{steps:?}");
+    for (args, told) in [(["status", "ci"], "√ Valid=True Active"), (["explain", "ci"], "√ ApiToken")] {
+        let mut colourless = alice.command(&args);
+        colourless.env("NO_COLOR", "1");
+        let page = screen(Terminal::of(&colourless, 80));
+        assert!(!page.contains('\u{1b}') && page.contains(told), "{page:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -413,6 +412,44 @@ async fn a_value_that_changes_during_the_question_is_the_current_one_after_the_a
     let told = shown(&mut asked);
     assert!(told.contains("shows no value: it is revoked") && !told.contains(&value), "{told}");
     assert_eq!(code(&asked), 5, "{told}");
+}
+
+/// A command within a script of a shell, which calls it by `"$@"`.
+fn within(script: &str, command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, "sh"]).arg(command.get_program()).args(command.get_args());
+    command.get_envs().for_each(|(name, value)| match value {
+        Some(value) => _ = shell.env(name, value),
+        None => _ = shell.env_remove(name),
+    });
+    shell
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_is_asked_at_the_terminal_also_if_the_output_is_read_by_another_program() {
+    let (judged, _operator) = setting("substituted").await;
+    let alice = hand(&judged, "alice", secrets()).await;
+    let value = alice.tokenry(&["create", "ci", "--once"]).await.well().trim().to_owned();
+    let claim = within("value=$(\"$@\") && echo \"got $value\"", &alice.command(&["show", "ci", "--claim"]));
+    let mut claim = Terminal::of(&claim, 80);
+    claim.exp_string("Claim the value of ci? Its Secret is deleted").unwrap();
+    claim.send_line("y").unwrap();
+    let told = shown(&mut claim);
+    assert!(told.contains("claimed: the Secret of ci") && told.contains(&format!("got {value}")), "{told}");
+    let mut verify = Terminal::of(&within("\"$@\" | cat", &alice.command(&["verify"])), 80);
+    verify.exp_string("Value, which is not shown here: ").unwrap();
+    verify.send_line(&value).unwrap();
+    assert!(shown(&mut verify).contains("allowed: 200 Allowed"));
+    for (args, question) in [(["revoke", "ci"], "Yes, I'm sure [y/N]"), (["delete", "ci"], "Type \"ci\"")] {
+        let mut asked = Terminal::of(&within("\"$@\" | cat", &alice.command(&args)), 80);
+        asked.exp_string(question).unwrap();
+        asked.send_line("").unwrap();
+        asked.exp_string("not confirmed").unwrap();
+    }
+    let mut unasked = Terminal::of(&within("\"$@\" < /dev/null", &alice.command(&["revoke", "ci"])), 80);
+    let told = words(&shown(&mut unasked)).join(" ");
+    assert!(told.contains("there is no terminal to ask at; give --yes"), "{told}");
+    assert_eq!(code(&unasked), 2);
 }
 
 /// The mark of a claim on a Secret.
@@ -564,7 +601,7 @@ async fn a_value_is_verified_at_a_terminal_without_showing_it_and_files_are_scan
     asked.send_line(&value).unwrap();
     let told = shown(&mut asked);
     assert!(told.contains("allowed: 200 Allowed") && !format!("{before}{told}").contains(&value), "{told}");
-    assert!(told.lines().all(|line| line.trim_end().chars().count() <= 80), "{told}");
+    assert!(told.lines().all(|line| console::measure_text_width(line.trim_end()) <= 80), "{told}");
     assert_eq!(code(&asked), 0);
     let file = judged.world.plane.directory().join(format!("{}-leak.env", alice.home()));
     std::fs::write(&file, format!("TOKEN={value}\n")).unwrap();
