@@ -1,11 +1,13 @@
 //! `tokenry scan`: finds tokens in files, offline.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io::{self, BufRead, BufReader, Read},
     path::{Path, PathBuf},
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 use walkdir::WalkDir;
@@ -55,7 +57,7 @@ struct Finding {
     line: usize,
     /// The column, in characters from 1.
     column: usize,
-    /// The public id. `None`: the token is encoded in base64.
+    /// The public id. `None`: the token is encoded in base64, with other text or twice.
     id: Option<String>,
 }
 
@@ -75,6 +77,12 @@ impl Scan {
         }
         let tokens = counted(found.len(), "token");
         remark(&format!("{tokens} in {}: rotate with --previous 0s, or revoke", counted(files, "file")));
+        let ids: BTreeSet<_> = found.iter().filter_map(|finding| finding.id.as_deref()).collect();
+        match Vec::from_iter(ids)[..] {
+            [] => {}
+            [id] => remark(&lookup(id)),
+            _ => remark(&lookup("ID")),
+        }
         Err(Error::No)
     }
 
@@ -98,6 +106,11 @@ impl Finding {
     }
 }
 
+/// The advice on a value, by its public id.
+fn lookup(id: &str) -> String {
+    format!("find its ApiToken by the id: kubectl tokenry list -A --id {id}")
+}
+
 /// A number of things, in words.
 fn counted(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
@@ -105,6 +118,7 @@ fn counted(number: usize, thing: &str) -> String {
 
 /// Searches a file, or all files of a folder. Returns the number of files.
 fn walk(path: &Path, found: &mut Vec<Finding>) -> Result<usize, Error> {
+    path.metadata().map_err(|error| Error::unreadable(path, error))?;
     let mut files = 0;
     let is_kept = |entry: &walkdir::DirEntry| entry.file_name() != ".git";
     for entry in WalkDir::new(path).sort_by_file_name().into_iter().filter_entry(is_kept) {
@@ -167,8 +181,16 @@ fn in_utf16(bytes: &[u8], cut: usize) -> Vec<(usize, Option<String>)> {
     places(&all[mark..], before.len().saturating_sub(mark)).0
 }
 
-/// The public id of the plain token within a word.
+/// The public id of the token that a word holds, or encodes in base64 alone, as a Secret does. No word has the padding.
 fn public_id(word: &str) -> Option<String> {
+    plain_id(word).or_else(|| {
+        let decoded = Zeroizing::new(STANDARD_NO_PAD.decode(word).ok()?);
+        plain_id(str::from_utf8(&decoded).ok()?)
+    })
+}
+
+/// The public id of the plain token within a word.
+fn plain_id(word: &str) -> Option<String> {
     let starts = word.char_indices().map(|(at, _)| at);
     starts.filter_map(|at| word.get(at..)).find_map(|rest| {
         let ends = rest.match_indices('_').nth(1)?.0 + 1 + format::SECRET + format::CHECKSUM;
@@ -183,7 +205,7 @@ fn log(found: &[Finding]) -> Value {
         file: &finding.file,
         line: finding.line as u64,
         column: finding.column as u64,
-        message: finding.told(),
+        message: finding.id.iter().fold(finding.told(), |told, id| format!("{told}; {}", lookup(id))),
     });
     sarif::log(&[(RULE.to_owned(), "A token of Tokenry is in a file".to_owned())].into(), &results.collect::<Vec<_>>())
 }
@@ -191,7 +213,7 @@ fn log(found: &[Finding]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base64::{Engine, engine::general_purpose::STANDARD};
+    use base64::engine::general_purpose::STANDARD;
 
     #[test]
     fn a_token_in_a_very_long_line_is_found_once_wherever_it_begins() {
@@ -213,9 +235,11 @@ mod tests {
     fn a_token_is_found_by_its_line_and_column_and_never_repeated() {
         let token = format::assemble("eem", &"i".repeat(16), &"s".repeat(43));
         let encoded = STANDARD.encode(token.expose());
-        let findings = found(&format!("a: 1\nß TOKEN={} # x\n{encoded}\n", token.expose()));
+        let twice = STANDARD.encode(&encoded);
+        let findings = found(&format!("a: 1\nß TOKEN={} # x\n{encoded}\n{twice}\n", token.expose()));
         let told: Vec<_> = findings.iter().map(Finding::told).collect();
-        assert_eq!(told, ["f:2:9: a token with id iiiiiiiiiiiiiiii", "f:3:1: a token in base64"]);
+        let id = "a token with id iiiiiiiiiiiiiiii";
+        assert_eq!(told, [&format!("f:2:9: {id}"), &format!("f:3:1: {id}"), "f:4:1: a token in base64"]);
         let wrong = token.expose().replace("ss", "st");
         assert_eq!(found(&wrong), [], "a look-alike has another checksum");
         let sarif = log(&findings).to_string();
@@ -234,7 +258,7 @@ mod tests {
             search("f", &*bytes, &mut found).unwrap();
             let told: Vec<_> = found.iter().map(Finding::told).collect();
             let id = "a token with id iiiiiiiiiiiiiiii";
-            assert_eq!(told, [&format!("f:1:3: {id}"), &format!("f:2:7: {id}"), "f:3:1: a token in base64"]);
+            assert_eq!(told, ["f:1:3", "f:2:7", "f:3:1"].map(|place| format!("{place}: {id}")));
         }
         let mixed = format!("\0 {}\n", token.expose());
         assert_eq!(found(&mixed).len(), 1, "a zero hides no token, and none is told twice");

@@ -415,7 +415,7 @@ fn asking(question: &str, flag: &str) -> Result<Term, Error> {
 /// The terminal of questions, at which a user reads and types. Standard output may be a pipe, as in `$(…)`.
 fn attended() -> Option<Term> {
     let terminal = Term::stderr();
-    (terminal.is_term() && std::io::stdin().is_terminal()).then_some(terminal)
+    (terminal.is_term() && io::stdin().is_terminal()).then_some(terminal)
 }
 
 /// The progress of a wait, on standard error. It is shown on a terminal only, and removed at its end.

@@ -42,6 +42,9 @@ pub(crate) struct List {
     /// Only tokens that may act for this organization
     #[arg(long, add = names::of(Nameable::Organization))]
     organization: Option<String>,
+    /// Only the token of the value with this public id, as `scan` and the audit log name it
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
     /// Only tokens whose value expires within this time, such as 14d
     #[arg(long, value_name = "DURATION", value_parser = span, allow_hyphen_values = true)]
     expiring: Option<SignedDuration>,
@@ -180,6 +183,7 @@ impl List {
             let listed = status.effective.as_ref().and_then(|effective| effective.organizations.clone());
             listed.is_none_or(|listed| listed.contains(name))
         });
+        let has_id = self.id.as_ref().is_none_or(|id| status.records.iter().any(|record| record.id == *id));
         let facts = Facts::of(token);
         let expires = self
             .expiring
@@ -188,7 +192,7 @@ impl List {
             let since = last_used(&status).or(facts.created);
             since.is_some_and(|since| now.duration_since(since) >= at_least)
         });
-        is_mine && is_of && acts && expires && rests
+        is_mine && is_of && acts && has_id && expires && rests
     }
 }
 

@@ -39,9 +39,15 @@ async fn a_value_is_found_by_its_place_and_never_printed_and_by_the_expression_o
     fs::write(folder.join("app/.git/old"), &text).unwrap();
     fs::write(folder.join("app/clean.txt"), "tkn_aaaa_bbbb is no token\n").unwrap();
     let found = scan(&folder, "", &["app"]);
-    let lines = format!("app/dev.env:2:7: a token with id {id}\napp/dev.env:3:8: a token in base64\n");
+    let lines = format!("app/dev.env:2:7: a token with id {id}\napp/dev.env:3:8: a token with id {id}\n");
     assert_eq!((found.code, found.out.as_str()), (1, lines.as_str()), "{found:?}");
     assert!(found.err.contains("2 tokens in 2 files: rotate with --previous 0s, or revoke"), "{found:?}");
+    let command = format!("kubectl tokenry list -A --id {id}");
+    assert!(found.err.contains(&format!("find its ApiToken by the id: {command}\n")), "{found:?}");
+    let named = alice.tokenry(&["list", "--id", id, "--output", "name"]).await;
+    assert_eq!(named.well(), "apitoken/ci\n");
+    let other = alice.tokenry(&["list", "--id", &"0".repeat(16)]).await;
+    assert!(other.well().is_empty() && other.err.contains("no ApiToken matches"), "{other:?}");
     let log = scan(&folder, "", &["app", "--output", "sarif"]);
     let report: Value = serde_json::from_str(&log.out).unwrap();
     let results = report["runs"][0]["results"].as_array().unwrap();
@@ -51,6 +57,7 @@ async fn a_value_is_found_by_its_place_and_never_printed_and_by_the_expression_o
         (&region["artifactLocation"]["uri"], &region["region"]["startLine"]),
         (&"app/dev.env".into(), &2.into())
     );
+    assert!(results[0]["message"]["text"].as_str().unwrap().ends_with(&command), "{results:?}");
     for told in [&found, &log] {
         let all = format!("{}{}", told.out, told.err);
         assert!(!all.contains(&value) && !all.contains(&encoded), "{all}");
@@ -59,9 +66,10 @@ async fn a_value_is_found_by_its_place_and_never_printed_and_by_the_expression_o
     assert_eq!((clean.well(), clean.err.as_str()), ("", "no token in 1 file\n"));
     sarif::validate(&log.out);
     assert_eq!(scan(&folder, &text, &["-"]).code, 1);
-    assert!(scan(&folder, "", &["missing"]).failed(6).contains("missing"));
+    let absent = scan(&folder, "", &["missing"]);
+    assert!(absent.failed(2).contains("there is no file or folder missing; give the path of one"), "{absent:?}");
     let partly = scan(&folder, "", &["app/dev.env", "missing"]);
-    assert_eq!((partly.code, partly.out.as_str()), (6, lines.as_str()), "findings before a failure are told");
+    assert_eq!((partly.code, partly.out.as_str()), (2, lines.as_str()), "findings before a failure are told");
     symlink("app/dev.env", folder.join("linked")).unwrap();
     assert_eq!(scan(&folder, "", &["linked"]).code, 1, "a link that the user names is read");
     assert_eq!(scan(&folder, &text, &["/dev/stdin"]).code, 1);
