@@ -3,7 +3,10 @@
 //! The manifests are judged together. A manifest that names another object finds it among them. A check that needs an
 //! object of the cluster is no fault here. It is reported as unsettled.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
@@ -55,6 +58,8 @@ pub struct Manifests {
     accounts: Vec<Arc<Account>>,
     tokens: Vec<Arc<ApiToken>>,
     policies: Vec<Arc<AccessPolicy>>,
+    /// Objects whose manifests cannot be read, such as `Instance events/eem`.
+    unread: BTreeSet<String>,
     /// The labels of namespaces.
     namespaces: BTreeMap<String, BTreeMap<String, String>>,
 }
@@ -68,6 +73,11 @@ impl Manifests {
             Manifest::Token(token) => self.tokens.push(with_uid(token)),
             Manifest::Policy(policy) => self.policies.push(with_uid(policy)),
         }
+    }
+
+    /// Adds an object whose manifest cannot be read because of its faults, such as `Instance events/eem`.
+    pub fn add_unread(&mut self, named: String) {
+        self.unread.insert(named);
     }
 
     /// Adds a namespace with its labels.
@@ -155,7 +165,7 @@ impl Manifests {
         let by_group = instance.spec.members.iter().any(|member| is_group(member.subject.as_str()));
         let is_former = fault.message.contains("formerOwners");
         if fault.reason == Reason::AccountMissing {
-            Some("no manifest has the account, so it is not checked".into())
+            Some("no readable manifest has the account, so it is not checked".into())
         } else if fault.reason == Reason::NamespaceNotAdmitted && selects && !self.namespaces.contains_key(home) {
             Some(format!("no manifest has Namespace {home}, so its labels are not checked"))
         } else if fault.reason == Reason::OwnerMissing {
@@ -202,9 +212,15 @@ impl Manifests {
     /// The Instance that an object refers to. If no manifest has it, another one takes its place, which allows
     /// everything that an Instance can allow. So all faults are still found that do not depend on the Instance.
     fn referred(&self, namespace: &str, name: &str) -> Referred {
-        let found = self.instance((namespace, name)).cloned();
-        let is_known = found.is_some();
-        Referred { instance: found.unwrap_or_else(|| lenient(namespace, name)), is_known }
+        if let Some(instance) = self.instance((namespace, name)).cloned() {
+            return Referred { instance, absence: None };
+        }
+        let named = format!("Instance {namespace}/{name}");
+        let absence = match self.unread.contains(&named) {
+            true => format!("{named} cannot be read until its faults are corrected"),
+            false => format!("no manifest has {named}"),
+        };
+        Referred { instance: lenient(namespace, name), absence: Some(absence) }
     }
 }
 
@@ -216,8 +232,8 @@ fn full<'a>(wanted: &'a InstanceRef, home: &'a str) -> (&'a str, &'a str) {
 /// The Instance that an object refers to.
 struct Referred {
     instance: Ruled,
-    /// True if a manifest has it.
-    is_known: bool,
+    /// The cause for which no manifest gives it. `None`: one does.
+    absence: Option<String>,
 }
 
 impl Referred {
@@ -225,17 +241,16 @@ impl Referred {
     fn sorted(&self, faults: Vec<Fault>, unsettled: impl Fn(&Fault) -> Option<String>) -> Examined {
         let of = |fault: &Fault| {
             if fault.reason == Reason::InstanceMissing {
-                Some("no manifest has the Instance, so its limits are not checked".to_owned())
+                Some("no readable manifest has the Instance, so its limits are not checked".to_owned())
             } else if fault.reason == Reason::PolicyMissing {
-                Some("no manifest has the policy".to_owned())
+                Some("no readable manifest has the policy".to_owned())
             } else {
                 unsettled(fault)
             }
         };
         let mut examined = sorted(faults, of);
-        if !self.is_known {
-            let name = format!("{}/{}", self.instance.namespace().unwrap_or_default(), self.instance.name_any());
-            let message = format!("no manifest has Instance {name}, so its limits, roles and policies are not checked");
+        if let Some(absence) = &self.absence {
+            let message = format!("{absence}, so its limits, roles and policies are not checked");
             examined.faults.retain(|fault| fault.reason != Reason::RoleMissing);
             examined.unsettled.retain(|fault| fault.reason != Reason::PolicyMissing);
             examined.unsettled.insert(0, Fault::new(Reason::InstanceMissing, "spec.instanceRef", message));

@@ -94,7 +94,7 @@ fn lint(sources: &[Source], namespace: &str, now: Timestamp) -> Report {
         manifests.add_namespace(name, labels);
     }
     let judged: Vec<_> = ours.into_iter().map(|object| LintedObject::of(object, &rules, namespace)).collect();
-    judged.iter().filter_map(|judged| judged.manifest.as_ref()).for_each(|manifest| manifests.add(manifest));
+    judged.iter().for_each(|judged| judged.show(&mut manifests));
     judged.iter().for_each(|judged| judged.tell(&manifests, now, &mut report));
     report.sort(sources);
     report
@@ -156,6 +156,10 @@ mod tests {
         let alone = of(&[("a", TOKEN)]);
         assert_eq!(alone.notes.len(), 1);
         assert!(alone.notes[0].message.contains("no manifest has Instance events/eem"), "{alone:?}");
+        let faulty = of(&[("a", TOKEN), ("b", &INSTANCE.replace("spec: {}", "spec: {api: {authorization: A}}"))]);
+        assert_eq!((faulty.faults.len(), &*faulty.faults[0].file, faulty.notes.len()), (1, "b", 1), "{faulty:?}");
+        let told = "Instance events/eem cannot be read until its faults are corrected, so its limits, roles";
+        assert!(faulty.notes[0].message.starts_with(told), "{faulty:?}");
     }
 
     #[test]

@@ -108,7 +108,7 @@ pub(super) struct LintedObject<'a> {
     named: String,
     faults: Vec<Fault>,
     /// The object for the checks of the controllers. `None` if it cannot be read as an object of its kind.
-    pub(super) manifest: Option<Manifest>,
+    manifest: Option<Manifest>,
 }
 
 impl<'a> LintedObject<'a> {
@@ -136,6 +136,14 @@ impl<'a> LintedObject<'a> {
             Err(_) => None,
         };
         Self { object, named, faults, manifest }
+    }
+
+    /// Adds the object to the manifests, so that others can refer to it.
+    pub(super) fn show(&self, manifests: &mut Manifests) {
+        match &self.manifest {
+            Some(manifest) => manifests.add(manifest),
+            None => manifests.add_unread(self.named.clone()),
+        }
     }
 
     /// Adds all faults of the object, and the checks that only a cluster can settle.
