@@ -1,6 +1,11 @@
 //! The message TokenReview of the Kubernetes API, as an API server sends it to a webhook.
 
-use serde::Deserialize;
+use std::{fmt, marker::PhantomData};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -26,7 +31,7 @@ pub(crate) fn audience(instance: &Key) -> String {
 pub(crate) struct TokenQuestion {
     api_version: String,
     kind: String,
-    spec: TokenQuestionSpec,
+    spec: JsonObject<TokenQuestionSpec>,
 }
 
 #[derive(Deserialize)]
@@ -37,13 +42,36 @@ struct TokenQuestionSpec {
     audiences: Option<Vec<String>>,
 }
 
+/// The fields in an object of JSON. A derived reader takes an array of them too, which the API of Kubernetes does not.
+struct JsonObject<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for JsonObject<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_map(FieldsVisitor(PhantomData))
+    }
+}
+
+struct FieldsVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for FieldsVisitor<T> {
+    type Value = JsonObject<T>;
+
+    fn expecting(&self, text: &mut fmt::Formatter<'_>) -> fmt::Result {
+        text.write_str("an object")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, fields: M) -> Result<Self::Value, M::Error> {
+        T::deserialize(MapAccessDeserializer::new(fields)).map(JsonObject)
+    }
+}
+
 impl TokenQuestion {
     /// Reads a question.
     ///
     /// # Errors
     /// The body is no such question.
     pub(crate) fn read(body: &[u8]) -> Result<Self, Flaw> {
-        let question: Self = serde_json::from_slice(body).map_err(|_| Flaw::Unreadable)?;
+        let JsonObject::<Self>(question) = serde_json::from_slice(body).map_err(|_| Flaw::Unreadable)?;
         let is_known = question.kind == KIND && VERSIONS.contains(&&*question.api_version);
         is_known.then_some(question).ok_or(Flaw::Unreadable)
     }
@@ -53,11 +81,12 @@ impl TokenQuestion {
     /// # Errors
     /// The question names other audiences, or no token.
     pub(crate) fn credential(&self, instance: &Key) -> Result<Credential<'_>, Cause> {
-        let asked = self.spec.audiences.as_deref().unwrap_or_default();
+        let TokenQuestionSpec { token, audiences } = &self.spec.0;
+        let asked = audiences.as_deref().unwrap_or_default();
         if !asked.is_empty() && !asked.contains(&audience(instance)) {
             return Err(Cause::OtherAudience);
         }
-        if self.spec.token.is_empty() { Err(Cause::Missing) } else { Ok(Credential::Written(&self.spec.token)) }
+        if token.is_empty() { Err(Cause::Missing) } else { Ok(Credential::Written(token)) }
     }
 
     /// The answer, in the version of the question. It always names the audience, as an answer without one would be
@@ -131,10 +160,14 @@ mod tests {
             ("apiVersion", Value::Null),
             ("spec", Value::Null),
             ("spec", json!({"token": ["s3cret"]})),
+            ("spec", json!(["s3cret"])),
         ] {
             assert_eq!(with(key, value.clone()), Some(Flaw::Unreadable), "{key} {value}");
         }
-        for body in ["", "{", "[]", r#"{"spec": {"token": "s3cret", "token": "s3cret"}}"#] {
+        let listed = json!([VERSIONS[0], KIND, {"token": "s3cret"}]).to_string();
+        let followed = json!({"apiVersion": VERSIONS[0], "kind": KIND, "spec": {}}).to_string() + "{}";
+        let twice = r#"{"spec": {"token": "s3cret", "token": "s3cret"}}"#;
+        for body in ["", "{", "[]", &listed, &followed, twice] {
             assert!(TokenQuestion::read(body.as_bytes()).is_err(), "{body}");
         }
     }

@@ -162,6 +162,9 @@ mod tests {
         let (status, told) =
             post(door.clone(), PATH, r#"{"apiVersion": "v1", "kind": "Pod", "spec": {}}"#.into()).await;
         assert!(status == 400 && told.contains("authentication.k8s.io/v1beta1"), "{status} {told}");
+        let listed = json!(["authentication.k8s.io/v1", "TokenReview", [value()]]).to_string();
+        let (status, told) = post(door.clone(), PATH, listed).await;
+        assert!(status == 400 && !told.contains(&value()), "{status} {told}");
         let (status, told) = post(door.clone(), PATH, value()).await;
         assert!(status == 400 && told.contains("no TokenReview") && !told.contains(&value()), "{status} {told}");
         let (status, told) = post(door.clone(), PATH, " ".repeat(70_000)).await;
@@ -183,7 +186,7 @@ mod tests {
         let (status, _, told) = refused(Request::post(PATH)).await;
         assert!(status == 415 && told.contains(JSON), "{told}");
         let counted = [
-            ("400", "Unreadable", 2),
+            ("400", "Unreadable", 3),
             ("413", "TooLong", 1),
             ("405", "MethodUnsupported", 1),
             ("415", "TypeUnsupported", 1),
