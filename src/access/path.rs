@@ -19,6 +19,7 @@ use icu_normalizer::ComposingNormalizer;
 use percent_encoding::percent_decode_str;
 
 use super::cut::cut;
+use crate::crd::text::is_invisible;
 
 /// The longest path that is read, in bytes.
 const MAX: usize = 8 * 1024;
@@ -266,17 +267,6 @@ fn segment(written: &str) -> Result<String, PathFault> {
         return Err(PathFault::Ambiguous);
     }
     Ok(text.into_owned())
-}
-
-/// True if a character is invisible, so that some servers drop it. Examples are a soft hyphen, a character without
-/// width, a direction mark and a byte order mark. These are the characters with the property
-/// `Default_Ignorable_Code_Point` of Unicode.
-const fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}')
-        || matches!(c, '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}')
-        || matches!(c, '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}')
-        || matches!(c, '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}')
-        || matches!(c, '\u{e0000}'..='\u{e0fff}')
 }
 
 /// True if some servers may read a segment as a different one. The causes are its letters, and spaces or dots around a

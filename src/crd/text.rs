@@ -52,6 +52,17 @@ pub fn is<F: Form>(text: &str) -> bool {
     !text.is_empty() && text.chars().nth(F::MAX).is_none() && F::fits(text) && F::holds(text)
 }
 
+/// True if a character is invisible: a terminal does not show it, and some servers drop it. Examples are a soft hyphen,
+/// a character without width, a direction mark and a byte order mark. These are the characters with the property
+/// `Default_Ignorable_Code_Point` of Unicode.
+pub const fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}')
+        || matches!(c, '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}')
+        || matches!(c, '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}')
+        || matches!(c, '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}')
+        || matches!(c, '\u{e0000}'..='\u{e0fff}')
+}
+
 /// A CEL rule that is true if the text that `expression` gives has the form.
 pub fn rule<F: Form>(expression: &str) -> String {
     let also = if F::FITS == "true" { String::new() } else { format!(" && {}", F::FITS) };

@@ -4,13 +4,14 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
+use crate::crd::text::is_invisible;
 use crate::token::format::{Effort, SHORTEST, redact_within};
 
 /// Number of bytes behind the cut that are searched too. A token may begin before the cut and end behind it.
 const AHEAD: usize = 1024;
 
 /// `text`, cut to at most `most` bytes. Tokens are replaced by `[token]`, also if they are percent-encoded. Control
-/// characters (C0, DEL and C1) and characters that change the text direction are escaped.
+/// characters (C0, DEL and C1) and invisible characters are escaped, such as those that change the text direction.
 ///
 /// Text without all of this is borrowed.
 pub fn written(text: &str, most: usize) -> Cow<'_, str> {
@@ -58,14 +59,10 @@ fn without_tokens(text: &str) -> Cow<'_, str> {
 }
 
 fn escaped(text: &str) -> String {
-    // U+2028 and U+2029 end a line for some readers.
-    const TURNS: [char; 14] = [
-        '\u{2028}', '\u{2029}', '\u{061c}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}',
-        '\u{202e}', '\u{2066}', '\u{2067}', '\u{2068}', '\u{2069}',
-    ];
     let mut told = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() || TURNS.contains(&c) {
+        // U+2028 and U+2029 end a line for some readers.
+        if c.is_control() || is_invisible(c) || matches!(c, '\u{2028}'..='\u{2029}') {
             told.extend(c.escape_default());
         } else {
             told.push(c);
@@ -88,6 +85,8 @@ mod tests {
             ("a\nb\rc\td", "a\\nb\\rc\\td"),
             ("\u{202e}evil", "\\u{202e}evil"),
             ("a\u{2028}b\u{2029}", "a\\u{2028}b\\u{2029}"),
+            ("a\u{200b}d\u{200d}min\u{feff}\u{ad}", "a\\u{200b}d\\u{200d}min\\u{feff}\\u{ad}"),
+            ("a\u{2060}b\u{e0041}\u{3164}", "a\\u{2060}b\\u{e0041}\\u{3164}"),
         ] {
             assert_eq!(written(text, 100), told);
         }
