@@ -50,9 +50,12 @@ impl Candidate {
 
     /// Waits until the process has ended.
     async fn ended(&mut self) {
-        while self.process.is_running() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let ended = async {
+            while self.process.is_running() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        assert!(tokio::time::timeout(LASTS * 6, ended).await.is_ok(), "{} still runs", self.name);
     }
 
     async fn get(&self, path: &str) -> Option<(StatusCode, String)> {
