@@ -137,7 +137,8 @@ pub(crate) fn refused(refusal: Refusal, words: &[&str]) -> Error {
 ///
 /// A grant in a namespace that does not exist would fail.
 pub(crate) async fn lacks(place: &Workplace, before: &str, lacked: &[LackedRight]) -> Error {
-    if let Err(missing) = place.exists().await {
+    let is_here = lacked.iter().any(|right| right.namespace == place.namespace);
+    if is_here && let Err(missing) = place.exists().await {
         return missing;
     }
     match place.desk.user().await {
