@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use serde_json::json;
+use tokenry::crd::Account;
 
 use super::{
     hand, secrets, setting,
@@ -68,6 +69,11 @@ async fn a_page_has_the_events_of_its_token_and_none_of_a_deleted_one_of_that_na
     root.tokenry(&["rotate", "ci", "--wait"]).await.well();
     judged.world.eventually("the rotation has an Event", async || page_with("Regenerated").await).await;
     root.tokenry(&["delete", "ci", "--confirm", "ci"]).await.well();
+    let free = async || {
+        let account = judged.world.api::<Account>().get_opt("ci").await.unwrap();
+        (account.is_none() && judged.world.value("ci").await.is_none()).then_some(())
+    };
+    judged.world.eventually("the name is free", free).await;
     root.tokenry(&["create", "ci"]).await.well();
     let page = judged.world.eventually("the new token has an Event", async || page_with("Issued").await).await;
     assert!(!page.contains("Regenerated"), "{page}");
