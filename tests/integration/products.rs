@@ -104,6 +104,13 @@ impl Product {
         done.well().strip_suffix('\n').unwrap().to_owned()
     }
 
+    /// Checks that the command that creates a token is refused with this code and text, and writes nothing.
+    async fn refuses(&self, user: &User<'_>, command: &[&str], code: i32, text: &str) {
+        let done = user.tokenry(&[&["create", "--instance", self.instance], command].concat()).await;
+        assert!(done.failed(code).contains(text), "{done:?}");
+        assert!(self.judged.token(command[0]).await.is_none(), "{command:?} was created");
+    }
+
     /// True if a user reads the Secret of a token.
     async fn may_read(&self, user: &User<'_>, name: &str) -> bool {
         Api::<Secret>::namespaced(user.client.clone(), &self.world().namespace).get(name).await.is_ok()
@@ -158,10 +165,7 @@ async fn members_of_groups_make_their_own_tokens_for_ninety_days_and_see_each_va
     // Nobody comes in without a token.
     assert_eq!(product.asked("GET", "/eem/clusters", &[]).await.0, 401);
     // The maker names nothing but the purpose, and has the role that it is mapped to.
-    refused(
-        alice.create("ApiToken", "bare", product.token(json!({"role": "admin", "description": "x"}))).await,
-        ":admin",
-    );
+    product.refuses(&alice, &["bare", "--role", "admin", "--description", "x"], 4, "event-gateway:admin").await;
     let value = product.creates(&alice, "exporter", &["--description", "nightly export"]).await;
     let token = product.world().token("exporter").await;
     assert_eq!(token.spec.owner.as_ref().unwrap().as_str(), "user:alice@example.com");
@@ -179,12 +183,10 @@ async fn members_of_groups_make_their_own_tokens_for_ninety_days_and_see_each_va
     product.await_status(&of_bob, "POST", "/eem/eventsources", &[], 200).await;
     assert!(!product.may_read(&bob, "exporter").await && !product.may_read(&alice, "of-bob").await);
     refused(bob.change("ApiToken", "exporter", json!({"description": "mine"})).await, "is owned by user:alice");
-    refused(vera.create("ApiToken", "of-vera", product.token(json!({"role": "viewer", "description": "x"}))).await, "");
+    product.refuses(&vera, &["of-vera", "--role", "viewer", "--description", "x"], 4, "event-gateway:viewer").await;
     // Ninety days are the most, and a description is needed.
-    product
-        .makes_faulty(&alice, "long", json!({"description": "x", "expiry": {"after": "91d"}}), "LifetimeExceeded")
-        .await;
-    product.makes_faulty(&alice, "nameless", json!({}), "DescriptionMissing").await;
+    product.refuses(&alice, &["long", "--description", "x", "--expires", "91d"], 2, "maximum, 90d").await;
+    product.refuses(&alice, &["nameless"], 2, "spec.description: ").await;
     // The value is shown for an hour, and nothing shows it again.
     product.clock.move_by(hours(2));
     product.await_hidden(&alice, "exporter").await;
@@ -216,15 +218,6 @@ async fn members_of_groups_make_their_own_tokens_for_ninety_days_and_see_each_va
     product.world().await_reason("last", "OwnerRemoved").await;
 }
 
-impl Product {
-    /// Creates a token that gets a fault and no value.
-    async fn makes_faulty(&self, user: &User<'_>, name: &str, spec: Value, reason: &str) {
-        user.create("ApiToken", name, self.token(spec)).await.unwrap();
-        self.world().await_reason(name, reason).await;
-        assert_eq!(self.world().value(name).await, None);
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn policies_permit_in_projects_and_only_administrators_make_tokens_that_may_do_everything() {
     let product = Product::of("policies-and-projects", "automate", ("api-token", "")).await;
@@ -241,6 +234,8 @@ async fn policies_permit_in_projects_and_only_administrators_make_tokens_that_ma
         ]))
         .await;
     }
+    // Nobody comes in without a token.
+    assert_eq!(product.asked("POST", nodes, &blue).await.0, 401);
     // A token without a policy has no permission. Its name and its id are chosen, and the id of its value is made.
     let value = product.creates(&maker, "ingest", &["--project", "blue"]).await;
     told(&maker, &["set", "name", "ingest", "Node ingest"]).await;
@@ -261,9 +256,9 @@ async fn policies_permit_in_projects_and_only_administrators_make_tokens_that_ma
     let bearer = format!("Bearer {value}");
     assert_eq!(product.asked("POST", nodes, &[("authorization", &bearer), blue[0]]).await.0, 401, "no such place");
     // Only an administrator makes a token that may do everything.
-    let all = json!({"policies": ["administrator"], "expiry": {"never": true}});
-    refused(maker.create("ApiToken", "admin", product.token(all)).await, "automate:administrator");
-    let admin = product.creates(&root, "admin", &["--policy", "administrator", "--expires", "never"]).await;
+    let all = ["--policy", "administrator", "--expires", "never"];
+    product.refuses(&maker, &[&["admin"], &all[..]].concat(), 4, "automate:administrator").await;
+    let admin = product.creates(&root, "admin", &all).await;
     product.await_status(&admin, "GET", "/apis/iam/v2/policies", &[], 200).await;
     assert_eq!(product.status(&admin, "DELETE", "/anything", &[]).await, 200);
     root.may_on("assign", "roles", "automate:admin").await;
@@ -309,16 +304,22 @@ async fn tokens_are_bounded_by_their_makers_stay_as_they_are_and_end_with_them()
     let organization = |name: &'static str| [("x-organization", name)];
     let path = "/api/v3/path";
     // A role up to that of the maker, in chosen organizations; whoever has a custom role makes none.
-    let north = json!({"listed": ["north"]});
-    let spec = |role: &str| json!({"description": "reads paths", "role": role, "organizations": north});
     let limited = |role: &'static str| ["--description", "reads paths", "--role", role, "--organization", "north"];
     let value = product.creates(&bob, "monitor", &limited("advanced")).await;
-    let admin = product.token(spec("organization-admin"));
-    refused(bob.create("ApiToken", "too-strong", admin).await, "performance:organization-admin");
-    refused(dave.create("ApiToken", "custom", product.token(spec("custom"))).await, "performance:custom");
+    for (user, name, role) in [(&bob, "too-strong", "organization-admin"), (&dave, "custom", "custom")] {
+        let command = [&[name], &limited(role)[..]].concat();
+        product.refuses(user, &command, 4, &format!("performance:{role}")).await;
+    }
     product.await_status(&value, "POST", path, &organization("north"), 200).await;
     assert_eq!(product.status(&value, "POST", path, &organization("south")).await, 403, "not chosen");
     assert_eq!(product.status(&value, "POST", path, &organization("west")).await, 403, "there is none");
+    // A weaker token beside it needs no further user, and its maker revokes it.
+    let weaker = product.creates(&bob, "weaker", &limited("viewer")).await;
+    let asks = [("x-organization", "north"), ("accept", "application/json")];
+    product.await_status(&weaker, "GET", path, &asks, 200).await;
+    assert_eq!(product.status(&weaker, "POST", path, &asks).await, 403);
+    told(&bob, &["revoke", "weaker", "--yes"]).await;
+    product.await_status(&weaker, "GET", path, &asks, 401).await;
     // Dynamic access: all organizations of the owner, now and later.
     let dynamic = ["--description", "all", "--role", "viewer", "--expires", "never"];
     let all = product.creates(&carol, "everywhere", &dynamic).await;
@@ -341,12 +342,14 @@ async fn tokens_are_bounded_by_their_makers_stay_as_they_are_and_end_with_them()
     assert!(kept.failed(4).contains("the token is immutable"), "{kept:?}");
     product.clock.move_by(hours(2));
     product.await_hidden(&bob, "monitor").await;
+    let hidden = bob.tokenry(&["show", "monitor"]).await;
+    assert!(hidden.failed(5).contains("shows no value"), "{hidden:?}");
     // An administrator of an organization sees its tokens, and revokes them and does nothing else.
     let selector = ["apitokens", "--selector", "organization.tokenry.dev/north", "--output", "name"];
-    assert_eq!(product.listed(&selector).trim(), "apitoken.tokenry.dev/monitor");
+    assert_eq!(product.listed(&selector), "apitoken.tokenry.dev/monitor\napitoken.tokenry.dev/weaker\n");
     let seen = told(&norah, &["list", "--organization", "north", "--output", "name"]).await;
     assert!(seen.contains("apitoken/monitor"), "{seen}");
-    assert_eq!(told(&bob, &["list", "--mine", "--output", "name"]).await, "apitoken/monitor\n");
+    assert_eq!(told(&bob, &["list", "--mine", "--output", "name"]).await, "apitoken/monitor\napitoken/weaker\n");
     refused(norah.change("ApiToken", "monitor", json!({"active": false})).await, "is owned by user:bob");
     let unsure = norah.tokenry(&["revoke", "monitor"]).await;
     assert!(unsure.failed(2).contains("every request with monitor is refused at once, and for good"), "{unsure:?}");
@@ -354,7 +357,8 @@ async fn tokens_are_bounded_by_their_makers_stay_as_they_are_and_end_with_them()
     product.await_status(&value, "POST", path, &organization("north"), 401).await;
     let revoked = product.world().await_reason("monitor", "Revoked").await.status.unwrap().revocation.unwrap();
     assert_eq!(revoked.by.as_deref(), Some("user:norah"));
-    assert!(told(&bob, &["list", "--mine"]).await.contains("Revoked"));
+    let mine = told(&bob, &["list", "--mine"]).await;
+    assert!(mine.lines().any(|line| line.starts_with("monitor ") && line.contains(" Revoked ")), "{mine}");
     // A date ends a token, and so does its owner's leaving.
     let at = (product.now() + hours(10 * DAY)).strftime("%F").to_string();
     let dated = product.creates(&bob, "dated", &[&limited("viewer")[..], &["--expires", &at]].concat()).await;
@@ -378,12 +382,13 @@ async fn each_token_has_an_account_with_an_owner_and_a_new_value_ends_the_old_on
     frank.may_on("assign", "owners", "user:dora@example.com").await;
     frank.may_on("assign", "owners", "user:frank@example.com").await;
     let (home, web) = (product.world().namespace.clone(), "/api/v1/projects/web");
-    let spec = |role: &str| json!({"role": role, "description": "the pipeline", "expiry": {"never": true}});
     // Contributors and stronger members make tokens, of roles up to their own.
-    refused(eve.create("ApiToken", "pipeline", product.token(spec("viewer"))).await, "truth:viewer");
+    product.refuses(&eve, &["pipeline", "--role", "viewer"], 4, "truth:viewer").await;
     let own = ["--role", "contributor", "--description", "the pipeline", "--expires", "never"];
     let value = product.creates(&dora, "pipeline", &own).await;
-    refused(dora.create("ApiToken", "strong", product.token(spec("admin"))).await, "truth:admin");
+    product.refuses(&dora, &["strong", "--role", "admin"], 4, "truth:admin").await;
+    product.creates(&dora, "plain", &["--role", "viewer"]).await;
+    assert!(told(&dora, &["plan", "revoke", "plain"]).await.contains("never used"));
     // The token acts as an account of its own, which has an owner.
     let account = product.world().api::<Account>().get("pipeline").await.unwrap();
     assert_eq!(account.spec.owner.as_ref().unwrap().as_str(), "user:dora@example.com");
@@ -397,6 +402,8 @@ async fn each_token_has_an_account_with_an_owner_and_a_new_value_ends_the_old_on
     assert!(page.contains("Account:       pipeline") && page.contains("last used "), "{page}");
     // Administrators see all tokens and change their description, owner and role; the name stays.
     assert!(told(&frank, &["list", "--output", "wide"]).await.contains("user:dora@example.com"));
+    let renamed = json!({"metadata": {"name": "renamed"}});
+    refused(frank.patch("ApiToken", "pipeline", renamed).await, "does not match the name on the URL");
     told(&frank, &["set", "description", "pipeline", "the new pipeline"]).await;
     told(&frank, &["set", "role", "pipeline", "viewer"]).await;
     product.await_status(&value, "POST", web, &[], 403).await;
@@ -408,6 +415,9 @@ async fn each_token_has_an_account_with_an_owner_and_a_new_value_ends_the_old_on
     product.clock.move_by(hours(400 * DAY));
     product.await_status(&value, "POST", web, &[], 200).await;
     assert_eq!(product.world().token("pipeline").await.status.unwrap().last_generation, Some(1));
+    product.await_hidden(&frank, "pipeline").await;
+    let hidden = frank.tokenry(&["show", "pipeline"]).await;
+    assert!(hidden.failed(5).contains("shows no value"), "{hidden:?}");
     // A new value, and the old one until a time. The command reads the clock of this machine, so the time is relative.
     let rotated = frank.tokenry(&["rotate", "pipeline", "--previous", "1h", "--show"]).await;
     let second = rotated.well().trim().to_owned();
