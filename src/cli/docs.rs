@@ -72,6 +72,7 @@ const PAGES: &[BookPage] = pages![
     "explanation/guarantees",
     "explanation/no-webhook",
     "explanation/comparison",
+    "explanation/token-pages",
     "explanation/glossary",
     "security/threat-model",
     "promises",

@@ -177,17 +177,36 @@ fn tests_of(folder: &Path, found: &mut BTreeSet<String>) {
     }
 }
 
+/// The rows of a page that name tests in their last cell.
+fn rows_with_tests(page: &str) -> Vec<Vec<String>> {
+    let text = fs::read_to_string(root().join(page)).unwrap();
+    let rows = text.lines().filter(|line| line.starts_with("| ") && line.contains('`'));
+    rows.map(|row| row.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect()).collect()
+}
+
+const TOKEN_PAGES: &str = "docs/explanation/token-pages.md";
+
 #[test]
 fn each_test_that_holds_a_promise_is_one() {
     let mut tests = BTreeSet::new();
     ["src", "tests"].iter().for_each(|folder| tests_of(&root().join(folder), &mut tests));
-    let text = fs::read_to_string(root().join("docs/promises.md")).unwrap();
-    let rows: Vec<_> = text.lines().filter(|line| line.starts_with("| ") && line.contains('`')).collect();
-    assert!(rows.len() > 40, "{}", rows.len());
-    for row in rows {
-        let named = row.trim_end_matches(" |").rsplit_once(" | ").unwrap().1;
-        for name in named.split(", ") {
-            assert!(tests.contains(name.trim_matches('`')), "there is no test {name}");
+    for page in ["docs/promises.md", TOKEN_PAGES] {
+        let rows = rows_with_tests(page);
+        assert!(rows.len() > 40, "{page}: {}", rows.len());
+        for name in rows.iter().flat_map(|row| row.last().unwrap().split(", ")) {
+            assert!(tests.contains(name.trim_matches('`')), "{page}: there is no test {name}");
         }
+    }
+}
+
+#[test]
+fn each_promise_of_the_four_products_has_a_step_and_a_test() {
+    let products = [('E', 31), ('C', 24), ('A', 29), ('T', 25)];
+    let wanted: Vec<_> =
+        products.iter().flat_map(|(letter, most)| (1..=*most).map(move |nth| format!("{letter}{nth}"))).collect();
+    let rows = rows_with_tests(TOKEN_PAGES);
+    assert_eq!(rows.iter().map(|row| row[0].as_str()).collect::<Vec<_>>(), wanted);
+    for row in rows {
+        assert!(row.len() == 4 && row.iter().all(|cell| !cell.is_empty()), "{row:?}");
     }
 }

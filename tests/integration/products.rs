@@ -1,6 +1,6 @@
 //! The token pages of four products, played from top to bottom by their users. Each product is an Instance of
 //! `examples/products`. Its administrator applies it, and everybody else acts by the command line with the rights that
-//! follow from it. Each step of a page is one command.
+//! follow from it. Each step of a page is one command, as `docs/explanation/token-pages.md` lists them.
 
 use http::{HeaderMap, HeaderName};
 use jiff::{SignedDuration, Timestamp};
