@@ -10,7 +10,7 @@ use super::{
     advice::next_step,
     client,
     connection::{Connection, Workplace},
-    names,
+    names::{self, Nameable},
     output::MAX_LINE,
     screen::{mark, say},
     unread::{self, UnreadQuestion},
@@ -36,12 +36,6 @@ pub(crate) struct Explain {
     instance: Option<String>,
     #[command(flatten)]
     request: AskedRequest,
-    /// Organization that the request names in a header
-    #[arg(long)]
-    organization: Option<String>,
-    /// Project that the request names in a header
-    #[arg(long)]
-    project: Option<String>,
     #[command(flatten)]
     asked: AskedVerifier,
     #[command(flatten)]
@@ -57,6 +51,12 @@ pub(crate) struct AskedRequest {
     /// Path of the request
     #[arg(long, default_value = "/", value_parser = path)]
     pub(crate) path: String,
+    /// Organization that the request names in a header
+    #[arg(long, add = names::of(Nameable::Organization))]
+    pub(crate) organization: Option<String>,
+    /// Project that the request names in a header
+    #[arg(long)]
+    pub(crate) project: Option<String>,
 }
 
 /// Parses a method of HTTP.
@@ -74,8 +74,8 @@ fn path(text: &str) -> Result<String, &'static str> {
 #[derive(Args)]
 pub(crate) struct AskedVerifier {
     /// Address of a verifier, such as http://localhost:8080 of kubectl port-forward; for users that may not read the
-    /// Instance
-    #[arg(long, value_name = "URL")]
+    /// Instance. Only the Instance names the headers of --organization and --project, so leave these out
+    #[arg(long, value_name = "URL", conflicts_with_all = ["organization", "project"])]
     verifier: Option<String>,
     /// File with the CA of that verifier in PEM form, for HTTPS: ca.crt of the ConfigMap tokenry-verifier-tls-ca
     #[arg(long, value_name = "FILE", requires = "verifier")]
@@ -123,8 +123,7 @@ impl Explain {
     fn question(&self, place: &Workplace) -> Question {
         let instance = self.instance.as_deref().map(|given| named(given, &place.namespace));
         let token = self.token.as_deref().map(|token| Key::new(&*place.namespace, token));
-        let (organization, project) = (self.organization.clone(), self.project.clone());
-        let AskedRequest { method, path } = self.request.clone();
+        let AskedRequest { method, path, organization, project } = self.request.clone();
         Question { token, value: None, instance, method, path, organization, project }
     }
 

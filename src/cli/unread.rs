@@ -65,7 +65,7 @@ pub(super) async fn explain(place: &Workplace, asked: &UnreadQuestion<'_>, refus
     };
     let reference = &token.spec.instance_ref;
     let own = (reference.namespace_or(home), reference.name.as_str());
-    let (instance, AskedRequest { method, path }) = (asked.instance.unwrap_or(own), asked.request);
+    let (instance, AskedRequest { method, path, .. }) = (asked.instance.unwrap_or(own), asked.request);
     let unserved = || {
         let (why, status) = (show::unshown(&token), view::command("status", &token));
         Error::Missing(format!(
@@ -90,8 +90,8 @@ fn unjudged(refusal: &Refusal) -> Error {
     let Some((who, right)) = Denial::of_right(refusal) else { return refusal.clone().into() };
     let rights = [right];
     Error::Refused(format!(
-        "there is no verdict, because {}; give --verifier with the address of a verifier, such as that of \
-         `kubectl port-forward`, to ask it as the owner of the token{}",
+        "there is no verdict, because {}; an administrator gives you the address of a verifier: with --verifier, you \
+         ask it as the owner of the token{}",
         lacking::sentence(&rights),
         lacking::advice(&who, &rights)
     ))

@@ -77,9 +77,9 @@ impl Verify {
         let judged = self.connection.work(async |place| {
             let Some(token) = self.find(place, &id, digest).await? else { return Ok(None) };
             let instance = self.instance.as_deref().map(|given| named(given, &place.namespace));
-            let AskedRequest { method, path } = self.request.clone();
+            let AskedRequest { method, path, organization, project } = self.request.clone();
             let key = token.clone();
-            let (token, value, organization, project) = (Some(token), Id::of(&id), None, None);
+            let (token, value) = (Some(token), Id::of(&id));
             let question = Question { token, value, instance, method, path, organization, project };
             let (verdict, trail) = place.desk.shown(ask(place.desk.client(), &question, SystemClock.now())).await?;
             Ok(Some((verdict, trail, key)))

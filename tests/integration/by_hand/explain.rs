@@ -7,7 +7,7 @@ use tokenry::outside::{
     issuer::{KeyedCertificate, Period},
 };
 
-use super::setting;
+use super::{hand, secrets, setting};
 use crate::{
     certificate::Folder,
     harness::{
@@ -30,10 +30,13 @@ async fn who_may_not_read_the_instance_gets_the_status_and_the_verdict_of_the_ve
     let url = format!("http://{}", verifier.address);
     let dora = User::of(&judged, world.acting_as("dora"), "dora");
     let ask = async |args: &[&str]| dora.tokenry(&[&["explain", "ci"], args].concat()).await;
-    for (args, told) in
-        [(["--path", "orders"], "must begin with /"), (["--method", "FO O"], "must be a method of HTTP, such as GET")]
-    {
-        let odd = ask(&args).await;
+    for (args, told) in [
+        (&["--path", "orders"][..], "must begin with /"),
+        (&["--method", "FO O"], "must be a method of HTTP, such as GET"),
+        (&["--verifier", &url, "--organization", "acme"], "cannot be used with"),
+        (&["--project", "blue", "--verifier", &url], "cannot be used with"),
+    ] {
+        let odd = ask(args).await;
         assert!(odd.failed(2).contains(told), "{odd:?}");
     }
     let unread = ask(&["--path", "/orders"]).await;
@@ -51,7 +54,8 @@ async fn who_may_not_read_the_instance_gets_the_status_and_the_verdict_of_the_ve
         assert!(done.out.contains(text), "{text}: {done:?}");
     }
     assert!(done.err.contains(&format!("you may not get instances.tokenry.dev in namespace {home}")), "{done:?}");
-    assert!(done.err.contains("--verifier") && done.err.contains("grant user:dora --view -n "), "{done:?}");
+    let advice = "an administrator gives you the address of a verifier: with --verifier, you ask it as the owner";
+    assert!(done.err.contains(advice) && done.err.contains("grant user:dora --view -n "), "{done:?}");
     let unread = ask(&["--path", "/orders", "--verifier", &url]).await;
     assert_eq!(unread.code, 4, "{unread:?}");
     assert!(unread.err.contains("the value of ci is in Secret ci, which you may not read"), "{unread:?}");
@@ -78,6 +82,24 @@ async fn who_may_not_read_the_instance_gets_the_status_and_the_verdict_of_the_ve
     let odd = ask(&["--path", "/orders", "--verifier", "localhost"]).await;
     assert!(odd.code == 2 && odd.err.contains("give an address such as"), "{odd:?}");
     by_https(&judged, &dora).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_is_verified_for_the_organization_and_the_project_that_a_request_names() {
+    let (judged, _operator) = setting("verified").await;
+    let api = json!({"organizationFrom": {"header": "X-Organization"}, "projectFrom": {"header": "X-Project"}});
+    judged.world.change("Instance", "eem", json!({"organizations": ["north", "south"], "api": api})).await.unwrap();
+    let alice = hand(&judged, "alice", secrets()).await;
+    let limits = ["--organization", "north", "--project", "blue"];
+    let value = alice.tokenry(&[&["create", "ci"], &limits[..]].concat()).await.well().trim().to_owned();
+    let verify = async |args: &[&str]| alice.tokenry_reading(&value, &[&["verify"], args].concat()).await;
+    let nameless = verify(&[]).await;
+    assert!(nameless.code == 1 && nameless.out.contains("next: name the organization in the request: --organization"));
+    assert!(verify(&limits).await.well().ends_with("allowed: 200 Allowed\n"));
+    let outside = verify(&["--organization", "south", "--project", "blue"]).await;
+    assert!(outside.code == 1 && outside.out.contains("refused: 403 OrganizationOutside"), "{outside:?}");
+    let outside = verify(&["--organization", "north", "--project", "red"]).await;
+    assert!(outside.code == 1 && outside.out.contains("refused: 403 ProjectOutside"), "{outside:?}");
 }
 
 /// Asks a verifier by HTTPS, with its CA and the name in its certificate.
