@@ -1,6 +1,7 @@
 //! The output of commands: printed text and written files.
 
 use std::{
+    fmt::Display,
     fs,
     io::{self, Write},
     path::Path,
@@ -8,14 +9,15 @@ use std::{
 };
 
 use clap::ValueEnum;
-use serde::Serialize;
-use serde_json::json;
+use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
+use serde_saphyr::DoubleQuoted;
 
 use super::{
     Error,
     screen::{remark, usage},
 };
-use crate::outside::foreign::written;
+use crate::outside::foreign::{is_obeyed, written};
 
 /// Maximum length of a printed line, in bytes.
 pub(crate) const MAX_LINE: usize = 4096;
@@ -78,8 +80,24 @@ pub(crate) fn json(objects: &[impl Serialize]) -> Result<(), Error> {
     Ok(())
 }
 
+/// An object as JSON. Its texts may be those of other users, so the characters that a terminal obeys are escaped.
 fn pretty(value: &impl Serialize) -> Result<String, Error> {
-    serde_json::to_string_pretty(value).map_err(|error| Error::local("cannot serialize an object as JSON", error))
+    let text = serde_json::to_string_pretty(value);
+    let text = text.map_err(|error| Error::local("cannot serialize an object as JSON", error))?;
+    let escape = |c: char| c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect();
+    Ok(escaped(text, escape))
+}
+
+/// True if a terminal obeys a character that JSON and YAML leave as it is.
+fn is_left(c: char) -> bool {
+    c >= ' ' && is_obeyed(c)
+}
+
+fn escaped(text: String, escape: impl Fn(char) -> String) -> String {
+    if !text.contains(is_left) {
+        return text;
+    }
+    text.chars().map(|c| if is_left(c) { escape(c) } else { c.to_string() }).collect()
 }
 
 /// Makes a directory, and those above it, unless it exists.
@@ -101,13 +119,50 @@ fn documents(objects: &[impl Serialize]) -> Result<String, Error> {
     objects.iter().map(|object| yaml(object).map(|text| format!("---\n{text}"))).collect()
 }
 
+/// An object as YAML, escaped as its JSON is.
 fn yaml(object: &impl Serialize) -> Result<String, Error> {
-    serde_saphyr::to_string(object).map_err(|error| Error::local("cannot serialize an object as YAML", error))
+    let odd = |error: &dyn Display| Error::local("cannot serialize an object as YAML", error);
+    let text = serde_saphyr::to_string(object).map_err(|error| odd(&error))?;
+    if !text.contains(is_left) {
+        return Ok(text);
+    }
+    let value = serde_json::to_value(object).map_err(|error| odd(&error))?;
+    let text = serde_saphyr::to_string(&EscapableYaml(&value)).map_err(|error| odd(&error))?;
+    Ok(escaped(text, |c| format!("\\U{:08x}", u32::from(c))))
+}
+
+/// A value of YAML whose texts can be escaped: YAML knows escapes within double quotes only.
+struct EscapableYaml<'a>(&'a Value);
+
+impl Serialize for EscapableYaml<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::String(text) if text.contains(is_left) => DoubleQuoted(text).serialize(serializer),
+            Value::Array(all) => serializer.collect_seq(all.iter().map(EscapableYaml)),
+            // No name of a field or of an annotation has such a character.
+            Value::Object(all) => serializer.collect_map(all.iter().map(|(name, value)| (name, EscapableYaml(value)))),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => self.0.serialize(serializer),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_and_yaml_escape_the_characters_that_a_terminal_obeys_and_say_the_same_text() {
+        let text = "a\u{9b}2J\u{202e}b\u{7f}\u{e0041}\u{2028}\nü";
+        for text in [text, "\u{202e}", "'\u{200b}' # \"\\u200b\"", "one\ntwo\u{2066}\n", "\u{9b}"] {
+            let object = json!({"text": text, "all": [text, {"text": text}, 1, null, "plain"]});
+            let (json, yaml) = (pretty(&object).unwrap(), yaml(&object).unwrap());
+            assert!(!json.contains(is_left) && !yaml.contains(is_left), "{json:?} {yaml:?}");
+            assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), object);
+            assert_eq!(serde_saphyr::from_str::<Value>(&yaml).unwrap(), object, "{yaml}");
+        }
+        assert_eq!(pretty(&text).unwrap(), r#""a\u009b2J\u202eb\u007f\udb40\udc41\u2028\nü""#);
+        assert_eq!(yaml(&text).unwrap(), "\"a\\x9B2J\\U0000202eb\\x7F\\U000e0041\\L\\nü\"\n");
+    }
 
     #[test]
     fn objects_are_documents_and_a_file_that_cannot_be_written_is_named() {

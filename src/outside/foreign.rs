@@ -58,11 +58,16 @@ fn without_tokens(text: &str) -> Cow<'_, str> {
     redact_within(text, &mut effort)
 }
 
+/// True if a terminal obeys a character, or does not show it.
+pub fn is_obeyed(c: char) -> bool {
+    // U+2028 and U+2029 end a line for some readers.
+    c.is_control() || is_invisible(c) || matches!(c, '\u{2028}'..='\u{2029}')
+}
+
 fn escaped(text: &str) -> String {
     let mut told = String::with_capacity(text.len());
     for c in text.chars() {
-        // U+2028 and U+2029 end a line for some readers.
-        if c.is_control() || is_invisible(c) || matches!(c, '\u{2028}'..='\u{2029}') {
+        if is_obeyed(c) {
             told.extend(c.escape_default());
         } else {
             told.push(c);

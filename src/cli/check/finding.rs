@@ -163,7 +163,6 @@ fn json(results: &[CheckResult]) -> Value {
         }
         shown
     };
-    // JSON escapes the control characters of texts from outside.
     json!({"health": worst(results), "checks": results.iter().map(shown).collect::<Vec<_>>()})
 }
 

@@ -309,7 +309,8 @@ async fn a_list_has_each_form_and_only_the_tokens_that_are_asked_for() {
     let (judged, _operator) = setting("listed").await;
     let alice = hand(&judged, "alice", secrets()).await;
     alice.tokenry(&["create", "soon", "--expires", "10d"]).await.well();
-    alice.tokenry(&["create", "late", "--expires", "30d"]).await.well();
+    let obeyed = "exports\u{9b}2J \u{202e}topics";
+    alice.tokenry(&["create", "late", "--expires", "30d", "--description", obeyed]).await.well();
     let names = async |more: &[&str]| {
         let done = alice.tokenry(&[&["list", "--output", "name"], more].concat()).await;
         done.well().to_owned()
@@ -325,9 +326,15 @@ async fn a_list_has_each_form_and_only_the_tokens_that_are_asked_for() {
     for heading in ["INSTANCE", "ACCOUNT", "SECRET", "AGE", "DESCRIPTION"] {
         assert!(wide.well().contains(heading), "{heading}: {wide:?}");
     }
-    let json: Value = serde_json::from_str(alice.tokenry(&["list", "--output", "json"]).await.well()).unwrap();
+    let printed = alice.tokenry(&["list", "--output", "json"]).await;
+    let json: Value = serde_json::from_str(printed.well()).unwrap();
     assert_eq!((&json["kind"], &json["items"][0]["metadata"]["name"]), (&json!("List"), &json!("late")));
-    assert_eq!(alice.tokenry(&["list", "--output", "yaml"]).await.well().matches("kind: ApiToken").count(), 2);
+    assert_eq!(json["items"][0]["spec"]["description"], obeyed);
+    let yaml = alice.tokenry(&["list", "--output", "yaml"]).await;
+    assert_eq!(yaml.well().matches("kind: ApiToken").count(), 2);
+    for done in [&wide, &printed, &yaml] {
+        assert!(!done.out.contains(['\u{9b}', '\u{202e}']), "{done:?}");
+    }
     let everywhere = alice.tokenry(&["list", "--all-namespaces"]).await;
     let advice = "you may not list apitokens.tokenry.dev in all namespaces; an administrator allows it by:\n  \
                   kubectl create clusterrolebinding tokenry-view-alice --clusterrole tokenry-view --user alice\n";
