@@ -94,18 +94,21 @@ pub(crate) async fn consequences(
     let now = SystemClock.now();
     let (lines, unknown) = match tokens {
         [only] => {
-            let mut effects = effects(place, only, change == PlannedChange::Delete, now).await?;
-            effects.add_end(only, previous, now);
+            let mut effects = effects(place, only, change == PlannedChange::Delete).await?;
+            if change == PlannedChange::Rotate {
+                effects.add_rotation(only, previous, now);
+            }
             (told(change, &effects, now), effects.unknown)
         }
         _ => {
             list::rows(tokens, now, false, false).show();
             let workloads = NamespaceWorkloads::of(place).await?;
-            let all: Vec<_> = tokens.iter().map(|token| Effects::of(token, &workloads, now)).collect();
-            let mut lines = together(&all, &effect_on_all(change, previous, now), now);
+            let mut all: Vec<_> = tokens.iter().map(|token| Effects::of(token, &workloads)).collect();
             if change == PlannedChange::Rotate {
-                lines.extend(all.iter().filter_map(|effects| effects.displaced(now)));
+                all.iter_mut().zip(tokens).for_each(|(effects, token)| effects.add_rotation(token, previous, now));
             }
+            let mut lines = together(&all, &effect_on_all(change, previous, now), now);
+            lines.extend(all.iter().filter_map(|effects| effects.displaced(now)));
             (lines, workloads.unknown)
         }
     };

@@ -42,7 +42,8 @@ pub(crate) struct Planning {
 }
 
 /// A change of a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum PlannedChange {
     /// A new value
     Rotate,
@@ -68,14 +69,22 @@ pub(crate) struct Effects {
     knows_readers: bool,
     /// The latest end of the present value, if the change is a rotation. `None`: it is not known.
     present_until: Option<Timestamp>,
-    /// The older value that a rotation ends at once.
+    /// The older value that ends at once, if the change is a rotation.
     ends_at_once: Option<DisplacedValue>,
-    /// The workloads that are restarted after a new value.
+    /// The workloads that are restarted after a new value, if the change is a rotation.
     restarts: Vec<String>,
     /// The policies that name the token as a member, if they were asked for.
     policies: Vec<String>,
     /// The lists that the user may not read. Their objects are missing above.
     pub(crate) unknown: Unlisted,
+}
+
+/// A change of a token and its effects, as JSON and YAML.
+#[derive(Serialize)]
+struct PlannedEffects<'a> {
+    change: PlannedChange,
+    #[serde(flatten)]
+    effects: &'a Effects,
 }
 
 impl Planning {
@@ -89,15 +98,15 @@ impl Planning {
             }
             // The text names policies only before a deletion.
             let policies = self.output.is_some() || self.change == PlannedChange::Delete;
-            let mut effects = effects(place, &token, policies, now).await?;
+            let mut effects = effects(place, &token, policies).await?;
             if self.change == PlannedChange::Rotate {
                 let instance = allowed::instance_of(place, &token.spec.instance_ref).await?;
-                effects.add_end(&token, end_of_present(&token, instance.as_ref(), None).as_ref(), now);
+                effects.add_rotation(&token, end_of_present(&token, instance.as_ref(), None).as_ref(), now);
             }
             Ok(effects)
         })?;
         match self.output {
-            Some(form) => output::object(&effects, form)?,
+            Some(form) => output::object(&PlannedEffects { change: self.change, effects: &effects }, form)?,
             None => told(self.change, &effects, now).iter().for_each(|line| say(&written(line, MAX_LINE))),
         }
         // The plan is printed as far as it is known. JSON and YAML name the rest themselves.
@@ -107,13 +116,8 @@ impl Planning {
 }
 
 /// The objects that a change of one token concerns. With `policies`, these are among them.
-pub(crate) async fn effects(
-    place: &Workplace,
-    token: &ApiToken,
-    policies: bool,
-    now: Timestamp,
-) -> Result<Effects, Error> {
-    let mut effects = Effects::of(token, &NamespaceWorkloads::of(place).await?, now);
+pub(crate) async fn effects(place: &Workplace, token: &ApiToken, policies: bool) -> Result<Effects, Error> {
+    let mut effects = Effects::of(token, &NamespaceWorkloads::of(place).await?);
     if policies {
         effects.add_policies(place, token).await?;
     }
@@ -122,27 +126,29 @@ pub(crate) async fn effects(
 
 impl Effects {
     /// The objects that a change of the token concerns, among the workloads of its namespace.
-    pub(crate) fn of(token: &ApiToken, workloads: &NamespaceWorkloads, now: Timestamp) -> Self {
+    pub(crate) fn of(token: &ApiToken, workloads: &NamespaceWorkloads) -> Self {
         let status = token.status.clone().unwrap_or_default();
         let secret = status.secret_name.clone();
-        let restarts = token.spec.restart.iter().map(|target| format!("{:?}/{}", target.kind, target.name));
         Self {
             token: token.name_any(),
             last_used: last_used(&status),
             readers: secret.as_deref().map(|secret| workloads.readers(secret)).unwrap_or_default(),
             knows_readers: workloads.unknown.is_empty(),
             present_until: None,
-            ends_at_once: DisplacedValue::of(token, now),
-            restarts: restarts.collect(),
+            ends_at_once: None,
+            restarts: Vec::new(),
             policies: Vec::new(),
             secret,
             unknown: workloads.unknown.clone(),
         }
     }
 
-    /// Adds the end of the present value with a rotation. `None`: it is unknown.
-    pub(crate) fn add_end(&mut self, token: &ApiToken, end: Option<&EndTime>, now: Timestamp) {
+    /// Adds the effects of a rotation alone. `end` is that of the present value. `None`: it is unknown.
+    pub(crate) fn add_rotation(&mut self, token: &ApiToken, end: Option<&EndTime>, now: Timestamp) {
         self.present_until = present_until(token, end, now);
+        self.ends_at_once = DisplacedValue::of(token, now);
+        let restarts = token.spec.restart.iter().map(|target| format!("{:?}/{}", target.kind, target.name));
+        self.restarts = restarts.collect();
     }
 
     /// Adds the policies that name the token as a member.
@@ -210,9 +216,7 @@ pub(crate) fn told(change: PlannedChange, effects: &Effects, now: Timestamp) -> 
             format!("{token} and its Secret are deleted, and every request with it is refused at once; {used}")
         }
     }];
-    if change == PlannedChange::Rotate {
-        lines.extend(effects.displaced(now));
-    }
+    lines.extend(effects.displaced(now));
     lines.extend(effects.read_by());
     if change == PlannedChange::Rotate {
         let by_hand = readers.iter().filter(|reader| reader.needs_restart()).map(|reader| &reader.name);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::{
     apps::v1::{DaemonSet, Deployment, StatefulSet},
     batch::v1::{CronJob, Job},
-    core::v1::{Container, Pod, PodSpec},
+    core::v1::{EnvFromSource, EnvVar, Pod, PodSpec},
 };
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
@@ -109,16 +109,22 @@ fn ways(spec: &PodSpec, secret: &str) -> Vec<&'static str> {
         let sources = projected.sources.iter().flatten().filter_map(|source| source.secret.as_ref());
         { sources }.any(|source| source.name == secret)
     });
-    let containers = || spec.containers.iter().chain(spec.init_containers.iter().flatten());
-    let is_env = containers().any(|container| reads_env(container, secret));
-    let is_env_from = containers().any(|container| {
-        let sources = container.env_from.iter().flatten().filter_map(|source| source.secret_ref.as_ref());
+    let is_csi = { volumes }
+        .filter_map(|volume| volume.csi.as_ref()?.node_publish_secret_ref.as_ref())
+        .any(|named| named.name == secret);
+    let is_env = environments(spec).any(|(env, _)| {
+        let sources = env.iter().filter_map(|env| env.value_from.as_ref()?.secret_key_ref.as_ref());
+        { sources }.any(|source| source.name == secret)
+    });
+    let is_env_from = environments(spec).any(|(_, env_from)| {
+        let sources = env_from.iter().filter_map(|source| source.secret_ref.as_ref());
         { sources }.any(|source| source.name == secret)
     });
     let is_pull = spec.image_pull_secrets.iter().flatten().any(|named| named.name == secret);
     let all = [
         (is_volume, "volume"),
         (is_projected, "projected volume"),
+        (is_csi, "CSI volume"),
         (is_env, "env"),
         (is_env_from, "envFrom"),
         (is_pull, "imagePullSecrets"),
@@ -126,9 +132,13 @@ fn ways(spec: &PodSpec, secret: &str) -> Vec<&'static str> {
     all.into_iter().filter_map(|(reads, way)| reads.then_some(way)).collect()
 }
 
-fn reads_env(container: &Container, secret: &str) -> bool {
-    let sources = container.env.iter().flatten().filter_map(|env| env.value_from.as_ref()?.secret_key_ref.as_ref());
-    { sources }.any(|source| source.name == secret)
+/// The variables of each container of a Pod, and the sources of further ones.
+fn environments(spec: &PodSpec) -> impl Iterator<Item = (&[EnvVar], &[EnvFromSource])> {
+    let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let containers = containers.map(|container| (&container.env, &container.env_from));
+    let ephemeral = spec.ephemeral_containers.iter().flatten();
+    let all = containers.chain(ephemeral.map(|container| (&container.env, &container.env_from)));
+    all.map(|(env, from)| (env.as_deref().unwrap_or_default(), from.as_deref().unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -160,9 +170,15 @@ mod tests {
         for (spec, way) in [
             (mounts(json!({"name": "v", "secret": {"secretName": "ci"}})), "volume"),
             (mounts(json!({"name": "v", "projected": {"sources": [{"secret": {"name": "ci"}}]}})), "projected volume"),
+            (
+                mounts(json!({"name": "v", "csi": {"driver": "d", "nodePublishSecretRef": {"name": "ci"}}})),
+                "CSI volume",
+            ),
             (json!({"containers": [container(env.clone())]}), "env"),
-            (json!({"containers": [container(from)]}), "envFrom"),
-            (json!({"containers": [plain()], "initContainers": [container(env)]}), "env"),
+            (json!({"containers": [container(from.clone())]}), "envFrom"),
+            (json!({"containers": [plain()], "initContainers": [container(env.clone())]}), "env"),
+            (json!({"containers": [plain()], "ephemeralContainers": [container(env)]}), "env"),
+            (json!({"containers": [plain()], "ephemeralContainers": [container(from)]}), "envFrom"),
             (json!({"containers": [plain()], "imagePullSecrets": [{"name": "ci"}]}), "imagePullSecrets"),
         ] {
             let pods = [&spec, &spec, &json!({"containers": [plain()]})].map(|spec| pod(None, spec));

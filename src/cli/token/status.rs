@@ -66,7 +66,7 @@ impl Status {
 
 impl Surroundings {
     async fn of(place: &Workplace, token: &ApiToken, now: Timestamp) -> Result<Self, Error> {
-        let effects = plan::effects(place, token, false, now).await?;
+        let effects = plan::effects(place, token, false).await?;
         let (readers, mut unknown) = (effects.read_by(), effects.unknown);
         let listed = place.desk.events(&place.namespace, &token.uid().unwrap_or_default()).await;
         let events = told(unknown.permitted(listed)?, now);

@@ -176,6 +176,18 @@ async fn a_rotation_that_ends_the_oldest_of_three_values_says_so_before() {
     assert!(rotated.well().is_empty() && rotated.err.contains(ends), "{rotated:?}");
     let ended = alice.tokenry_reading(&first, &["verify"]).await;
     assert!(ended.code == 1 && ended.out.contains("refused: 401 Expired"), "{ended:?}");
+    let restart = json!([{"kind": "Deployment", "name": "w"}]);
+    judged.world.change("ApiToken", "ci", json!({ "restart": restart })).await.unwrap();
+    for (change, ends, restarts) in [
+        ("rotate", json!(2), json!(["Deployment/w"])),
+        ("suspend", json!(null), json!([])),
+        ("revoke", json!(null), json!([])),
+    ] {
+        let plan = alice.tokenry(&["plan", change, "ci", "-o", "json"]).await;
+        let plan: Value = serde_json::from_str(plan.well()).unwrap();
+        let told = (&plan["change"], &plan["endsAtOnce"]["generation"], &plan["restarts"]);
+        assert_eq!(told, (&json!(change), &ends, &restarts), "{plan}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
