@@ -144,7 +144,7 @@ pub(crate) struct GrantRole {
     #[arg(long, value_name = "SUBJECT", value_parser = owner)]
     owner: Vec<String>,
     /// Read tokens, and revoke those of this organization
-    #[arg(long, value_name = "ORGANIZATION", value_parser = names::scope)]
+    #[arg(long, value_name = "ORGANIZATION", add = names::of(Nameable::Organization), value_parser = names::scope)]
     revoke: Vec<String>,
     /// Read this token, and revoke it, also if another owns it; this includes the right on its organization, in the
     /// namespace of its Instance
@@ -155,7 +155,7 @@ pub(crate) struct GrantRole {
     #[arg(long, value_name = "INSTANCE:POLICY", value_parser = policy)]
     policy: Vec<String>,
     /// Make tokens that act as this ServiceAccount of tokenry.dev
-    #[arg(long, value_name = "NAME", value_parser = object)]
+    #[arg(long, value_name = "NAME", add = names::of(Nameable::Account), value_parser = object)]
     account: Vec<String>,
     /// Apply the objects; default: print them as YAML
     #[arg(long)]

@@ -80,6 +80,11 @@ async fn kubectl_completes_names_of_each_kind_from_the_namespace_and_the_context
         (&["create", "new", "--role"], "a", &["admin"]),
         (&["list", "--organization"], "n", &["north"]),
         (&["list", "--instance"], "", &["eem"]),
+        (&["explain"], "e", &["exporter"]),
+        (&["explain", "--instance"], "", &["eem"]),
+        (&["verify", "--organization"], "n", &["north"]),
+        (&["grant", "user:bob", "--account"], "e", &["elephant"]),
+        (&["grant", "user:bob", "--revoke"], "s", &["south"]),
     ] {
         let words = [&words[..1], &here[..], &words[1..], &[current][..]].concat();
         let mut told = complete(&words);
