@@ -14,7 +14,8 @@ use walkdir::WalkDir;
 use zeroize::Zeroizing;
 
 use super::{
-    Error, output,
+    Error,
+    output::{self, complain},
     sarif::{self, SarifFinding},
     screen::remark,
 };
@@ -70,13 +71,23 @@ impl Scan {
             FindingsForm::Text => found.iter().for_each(|finding| output::line(&finding.told())),
             FindingsForm::Sarif => output::object(&log(&found), output::ObjectForm::Json)?,
         }
-        let files = searched?;
+        let ScannedFiles { read, unread } = searched?;
+        let files = counted(read, "file");
         if found.is_empty() {
-            remark(&format!("no token in {}", counted(files, "file")));
-            return Ok(());
+            return match unread {
+                0 => {
+                    remark(&format!("no token in {files}"));
+                    Ok(())
+                }
+                _ => Err(Error::Local(format!(
+                    "no token in {files}, but {} could not be read, as said above; let your user read all, or give \
+                     the paths without them",
+                    counted(unread, "other")
+                ))),
+            };
         }
         let tokens = counted(found.len(), "token");
-        remark(&format!("{tokens} in {}: rotate with --previous 0s, or revoke", counted(files, "file")));
+        remark(&format!("{tokens} in {files}: rotate with --previous 0s, or revoke"));
         let ids: BTreeSet<_> = found.iter().filter_map(|finding| finding.id.as_deref()).collect();
         match Vec::from_iter(ids)[..] {
             [] => {}
@@ -86,16 +97,36 @@ impl Scan {
         Err(Error::No)
     }
 
-    /// Searches all paths. Returns the number of files. After a failure, `found` has the findings before it.
-    fn search(&self, found: &mut Vec<Finding>) -> Result<usize, Error> {
-        let mut files = 0;
+    /// Searches all paths. After a path that does not exist, `found` has the findings before it.
+    fn search(&self, found: &mut Vec<Finding>) -> Result<ScannedFiles, Error> {
+        let mut files = ScannedFiles::default();
         for path in &self.paths {
             match path.as_os_str() == "-" {
-                true => search("standard input", io::stdin().lock(), found).map(|()| files += 1)?,
-                false => files += walk(path, found)?,
+                true => files.add(search("standard input", io::stdin().lock(), found)),
+                false => walk(path, found, &mut files)?,
             }
         }
         Ok(files)
+    }
+}
+
+/// The numbers of files that were searched, and of files and folders that could not be read.
+#[derive(Default)]
+struct ScannedFiles {
+    read: usize,
+    unread: usize,
+}
+
+impl ScannedFiles {
+    /// Adds a file. The scan continues after one that cannot be read.
+    fn add(&mut self, searched: Result<(), Error>) {
+        match searched {
+            Ok(()) => self.read += 1,
+            Err(error) => {
+                complain(&error.to_string());
+                self.unread += 1;
+            }
+        }
     }
 }
 
@@ -116,23 +147,31 @@ fn counted(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
-/// Searches a file, or all files of a folder. Returns the number of files.
-fn walk(path: &Path, found: &mut Vec<Finding>) -> Result<usize, Error> {
-    path.metadata().map_err(|error| Error::unreadable(path, error))?;
-    let mut files = 0;
+/// Searches a file, or all files of a folder.
+fn walk(path: &Path, found: &mut Vec<Finding>, files: &mut ScannedFiles) -> Result<(), Error> {
+    if let Err(error) = path.metadata()
+        && error.kind() == io::ErrorKind::NotFound
+    {
+        return Err(Error::unreadable(path, error));
+    }
     let is_kept = |entry: &walkdir::DirEntry| entry.file_name() != ".git";
     for entry in WalkDir::new(path).sort_by_file_name().into_iter().filter_entry(is_kept) {
-        let entry = entry.map_err(|error| Error::local("cannot scan", error))?;
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => {
+                files.add(Err(Error::local("cannot scan", error)));
+                continue;
+            }
+        };
         // A path that the user names may be a link, or a pipe of the shell.
         if entry.file_type().is_file() || entry.depth() == 0 && !path.is_dir() {
             let name = entry.path().display().to_string();
             let file =
-                File::open(entry.path()).map_err(|error| Error::local(format_args!("cannot read {name}"), error))?;
-            search(&name, BufReader::new(file), found)?;
-            files += 1;
+                File::open(entry.path()).map_err(|error| Error::local(format_args!("cannot read {name}"), error));
+            files.add(file.and_then(|file| search(&name, BufReader::new(file), found)));
         }
     }
-    Ok(files)
+    Ok(())
 }
 
 /// Searches text line by line. Bytes that are no text separate tokens.

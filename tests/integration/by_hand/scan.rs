@@ -70,6 +70,12 @@ async fn a_value_is_found_by_its_place_and_never_printed_and_by_the_expression_o
     assert!(absent.failed(2).contains("there is no file or folder missing; give the path of one"), "{absent:?}");
     let partly = scan(&folder, "", &["app/dev.env", "missing"]);
     assert_eq!((partly.code, partly.out.as_str()), (2, lines.as_str()), "findings before a failure are told");
+    // The memory of this process opens, and refuses the read at its begin.
+    let unread = scan(&folder, "", &["/proc/self/mem", "app/dev.env"]);
+    assert_eq!((unread.code, unread.out.as_str()), (1, lines.as_str()), "{unread:?}");
+    assert!(unread.err.contains("cannot read /proc/self/mem: "), "{unread:?}");
+    let unread = scan(&folder, "", &["/proc/self/mem", "app/clean.txt"]);
+    assert!(unread.failed(6).contains("no token in 1 file, but 1 other could not be read"), "{unread:?}");
     symlink("app/dev.env", folder.join("linked")).unwrap();
     assert_eq!(scan(&folder, "", &["linked"]).code, 1, "a link that the user names is read");
     assert_eq!(scan(&folder, &text, &["/dev/stdin"]).code, 1);
