@@ -6,10 +6,11 @@ use std::slice;
 use super::{
     grant::AdvisedRight,
     lacking::{self, LackedRight},
+    output::MAX_LINE,
 };
 use crate::{
     crd::subject::of_username,
-    outside::{Forbidder, Refusal, Why},
+    outside::{Forbidder, Refusal, Why, foreign::written},
 };
 
 /// The cause for which the API server forbids a request.
@@ -32,7 +33,7 @@ impl<'a> Denial<'a> {
     pub(crate) fn in_why(why: &'a Why) -> Option<Self> {
         let Why::Forbidden(text) = why else { return None };
         Some(match Forbidder::of(text) {
-            Forbidder::Authorizer(denied) => Self::Right(of_username(denied.user), LackedRight::denied(&denied)),
+            Forbidder::Authorizer(denied) => Self::Right(of_username(&denied.username()), LackedRight::denied(&denied)),
             Forbidder::Policy(_) => Self::Policy(text.split_once(" denied request: ").map_or(text, |(_, told)| told)),
             Forbidder::Webhook(_) | Forbidder::Quota(_) | Forbidder::Plugin => Self::Other(text),
         })
@@ -50,8 +51,8 @@ impl<'a> Denial<'a> {
     pub(crate) fn told(&self) -> String {
         match self {
             Self::Right(who, right) => lacking::told(who, slice::from_ref(right)),
-            Self::Policy(text) => AdvisedRight::of(text).map_or_else(|| (*text).to_owned(), |advised| advised.told()),
-            Self::Other(text) => (*text).to_owned(),
+            Self::Policy(text) => AdvisedRight::of(text).map_or_else(|| in_a_line(text), |advised| advised.told()),
+            Self::Other(text) => in_a_line(text),
         }
     }
 
@@ -60,9 +61,14 @@ impl<'a> Denial<'a> {
         match self {
             Self::Right(_, right) => lacking::sentence(slice::from_ref(right)),
             Self::Policy(_) => self.told().split("; ").next().unwrap_or_default().to_owned(),
-            Self::Other(text) => (*text).to_owned(),
+            Self::Other(text) => in_a_line(text),
         }
     }
+}
+
+/// The text of somebody else, so that no part of it begins a line. A line could pass for an advised command.
+pub(crate) fn in_a_line(text: &str) -> String {
+    written(text, MAX_LINE).into_owned()
 }
 
 /// The cause of a refusal in words. If a right is missing, it names the right without the way to it.

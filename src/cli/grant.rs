@@ -15,7 +15,7 @@ use super::{
     names::{self, Nameable, object},
     output,
     screen::remark,
-    token::{allowed::permitted, free, granted::gives, pick, view},
+    token::{free, granted::gives, pick, view},
 };
 use crate::{
     crd::{
@@ -127,7 +127,7 @@ pub(crate) struct GrantRole {
     /// Read tokens, accounts, Instances and policies, and no value: for list, status, explain and verify
     #[arg(long)]
     view: bool,
-    /// List Pods, workloads and Events: for plan, status and the questions of revoke and delete
+    /// List Pods, workloads and Events: for plan, status and the questions before a change
     #[arg(long)]
     workloads: bool,
     /// Read this token and its value, in its Secret and no other one; the token may be created later
@@ -193,10 +193,6 @@ impl GrantRole {
         }
         self.connection.work(async |place| {
             let all = self.all_rules(place).await?;
-            if self.create && self.read.is_empty() && self.claim.is_empty() {
-                remark(&unread(place).await?);
-            }
-            self.unknown(place).await?.iter().for_each(|text| remark(text));
             for (namespace, rules) in all {
                 let (role, binding) = objects(&namespace, &holder, rules);
                 if !self.apply {
@@ -211,6 +207,11 @@ impl GrantRole {
                 let told = if new_role || new_binding { "were created" } else { "exist already" };
                 remark(&format!("Role and RoleBinding {name} {told} in namespace {namespace}"));
             }
+            // A right may be given before its cluster or its Instance exists, so remarks come last, and never fail.
+            if self.create && self.read.is_empty() && self.claim.is_empty() {
+                remark(&unread(place).await);
+            }
+            self.unknown(place).await.iter().for_each(|text| remark(text));
             Ok(())
         })
     }
@@ -249,7 +250,7 @@ impl GrantRole {
     }
 
     /// The names of the command line that mean nothing yet, in words, as far as the user may look for them.
-    async fn unknown(&self, place: &Workplace) -> Result<Vec<String>, Error> {
+    async fn unknown(&self, place: &Workplace) -> Vec<String> {
         let (home, mut unknown) = (&place.namespace, Vec::new());
         for named in self.role.iter().chain(&self.policy) {
             let (name, part) = named.split_once(':').unwrap_or((named, ""));
@@ -259,7 +260,7 @@ impl GrantRole {
                     unknown.push(missing(&format!("Instance {home}/{name}")));
                     continue;
                 }
-                found => permitted(found)?,
+                found => found.ok().flatten(),
             };
             let roles = instance.iter().flat_map(names::roles).collect::<Vec<_>>();
             let is_role = self.role.contains(named) && part != "*" && !roles.is_empty();
@@ -271,7 +272,7 @@ impl GrantRole {
                 unknown.extend(matches!(found, Ok(None)).then(|| missing(&format!("AccessPolicy {home}/{part}"))));
             }
         }
-        Ok(unknown)
+        unknown
     }
 
     /// The rules of each namespace. Those of the command's namespace come first.
@@ -346,8 +347,8 @@ impl GrantRole {
 }
 
 /// The remark about a right to create that comes alone. Some Instances give owners the right to read values.
-async fn unread(place: &Workplace) -> Result<String, Error> {
-    let all = permitted(place.desk.list::<Instance>(Some(&place.namespace), None).await.map(Some))?;
+async fn unread(place: &Workplace) -> String {
+    let all = place.desk.list::<Instance>(Some(&place.namespace), None).await.ok();
     let giving = |all: &[Instance]| all.iter().filter(|one| gives(one)).map(ResourceExt::name_any).collect::<Vec<_>>();
     let unless = match all.filter(|all| !all.is_empty()).as_deref().map(giving).as_deref() {
         None => ", unless the Instance gives that right to owners (spec.ceiling: Members, by an operator with grants)"
@@ -355,7 +356,7 @@ async fn unread(place: &Workplace) -> Result<String, Error> {
         Some([]) => String::new(),
         Some(names) => format!(", except of Instance {}, which gives that right to owners", names.join(", ")),
     };
-    Ok(format!("this gives no right to read values: add --read TOKEN for each token{unless}"))
+    format!("this gives no right to read values: add --read TOKEN for each token{unless}")
 }
 
 /// The Role of a holder, and its RoleBinding.
@@ -397,22 +398,21 @@ async fn secrets(place: &Workplace, tokens: &[String]) -> Result<Vec<String>, Er
     let mut secrets = Vec::new();
     for name in tokens {
         let token: Option<ApiToken> = place.desk.find(&place.namespace, name).await?;
-        if token.is_none() {
-            foreign(place, name).await?;
-        }
-        secrets.push(token.map_or_else(|| name.clone(), |token| token.secret_name().to_owned()));
+        let secret = token.map_or_else(|| name.clone(), |token| token.secret_name().to_owned());
+        foreign(place, name, &secret).await?;
+        secrets.push(secret);
     }
     Ok(secrets)
 }
 
-/// Succeeds unless a Secret of this name exists and is not that of a token. The right to it would open that Secret. A
-/// user without the right to read the Secret only prints the grant.
-async fn foreign(place: &Workplace, name: &str) -> Result<(), Error> {
-    let Some(kind) = free::foreign_secret(place, name).await? else { return Ok(()) };
+/// Succeeds unless the Secret of this token exists and holds no token. The right to it would open that Secret, and an
+/// ApiToken can be named after any Secret. A user without the right to read the Secret only prints the grant.
+async fn foreign(place: &Workplace, name: &str, secret: &str) -> Result<(), Error> {
+    let Some(kind) = free::foreign_secret(place, secret).await? else { return Ok(()) };
     let namespace = &place.namespace;
     Err(Error::Missing(format!(
-        "no ApiToken {name} exists in namespace {namespace}, and Secret {name} is of type {kind:?}, so it holds no \
-         token; give the token another name"
+        "Secret {secret} in namespace {namespace} is of type {kind:?}, so it is not that of ApiToken {name} and holds \
+         no token; give the token another name"
     )))
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use crate::outside::foreign::written;
+use crate::outside::foreign::{without_tokens, written};
 
 /// The longest text of a finding, in bytes.
 const MAX_TEXT: usize = 4096;
@@ -62,7 +62,7 @@ pub(crate) fn log(rules: &BTreeMap<String, String>, found: &[SarifFinding<'_>]) 
 
 /// The URI of a file. A relative path stays relative, as code scanning joins it to the root of the repository.
 fn uri(file: &str) -> String {
-    let path = utf8_percent_encode(file.trim_start_matches("./"), ENCODED).to_string();
+    let path = utf8_percent_encode(&without_tokens(file.trim_start_matches("./")), ENCODED).to_string();
     if path.starts_with('/') { format!("file://{path}") } else { path }
 }
 

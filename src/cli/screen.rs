@@ -389,7 +389,7 @@ fn unanswered(error: io::Error) -> Error {
 /// # Errors
 /// The user types another text, or there is no terminal to ask at.
 pub(crate) fn typed(question: &str, purpose: &str, wanted: &str, flag: &str) -> Result<(), Error> {
-    let wish = format!("Type {wanted:?} without the quotes {purpose}");
+    let wish = format!("Type \"{wanted}\" without the quotes {purpose}");
     let terminal = asking(&format!("{question} {wish}."), flag)?;
     let typed = answer(&terminal, question, &wish)?;
     if typed == wanted { Ok(()) } else { Err(Error::Declined) }

@@ -18,7 +18,8 @@ pub enum Forbidder<'a> {
 /// A permission that the authorizer denied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Denied<'a> {
-    /// The name of the user, as the API server knows it.
+    /// The name of the user, as it is between the quotes of the message: escaped as Go and HTML do. See
+    /// [`Denied::username`].
     pub user: &'a str,
     /// The verb, such as `patch`.
     pub verb: &'a str,
@@ -76,13 +77,31 @@ impl<'a> Denied<'a> {
     /// Parses the message of an authorizer: `User "u" cannot patch resource "r" in API group "g" in the namespace "n"`,
     /// or `… at the cluster scope`. A reason may follow.
     fn of(cause: &'a str) -> Option<Self> {
-        let (user, rest) = within(cause, "User \"", "\"")?;
+        let (user, rest) = quoted(cause.strip_prefix("User ")?)?;
         let (verb, rest) = within(rest, " cannot ", " ")?;
         let (resource, rest) = within(rest, "resource \"", "\"")?;
         let (group, rest) = within(rest, " in API group \"", "\"")?;
         let namespace = within(rest, " in the namespace \"", "\"").map_or("", |(namespace, _)| namespace);
         Some(Self { user, verb, resource, group, namespace })
     }
+
+    /// The name of the user, as the API server knows it. The API server quotes it by `%q` of Go, and then escapes `&`,
+    /// `<` and `>` as HTML does. JSON reads all escapes of Go but those of a few control characters, which stay.
+    pub fn username(&self) -> String {
+        let quoted = self.user.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
+        serde_json::from_str(&format!("\"{quoted}\"")).unwrap_or(quoted)
+    }
+}
+
+/// Splits a text that begins with a quoted string into that string without its quotes, and the rest.
+fn quoted(text: &str) -> Option<(&str, &str)> {
+    let (body, mut escapes) = (text.strip_prefix('"')?, false);
+    let end = body.find(|c| {
+        let ends = c == '"' && !escapes;
+        escapes = c == '\\' && !escapes;
+        ends
+    })?;
+    Some((&body[..end], &body[end + 1..]))
 }
 
 /// Splits a text that begins with `before` into the part up to `after`, and the rest behind `after`.
@@ -96,6 +115,23 @@ mod tests {
 
     const NAME: &str = "system:serviceaccount:tokenry-system:tokenry-operator";
     const USER: &str = r#"User "system:serviceaccount:tokenry-system:tokenry-operator""#;
+
+    #[test]
+    fn the_name_of_a_user_is_read_as_the_api_server_knows_it() {
+        for (quoted, name) in [
+            ("alice", "alice"),
+            (r"CORP\\alice", r"CORP\alice"),
+            (r#"a\"b"#, r#"a"b"#),
+            ("R&amp;D &lt;rd@example.com&gt;", "R&D <rd@example.com>"),
+            ("&amp;lt;", "&lt;"),
+            (r"zero\u200cwidth", "zero\u{200c}width"),
+            (r"odd\a", r"odd\a"),
+        ] {
+            let cause = format!("pods is forbidden: User \"{quoted}\" cannot list resource \"pods\" in API group \"\"");
+            let Forbidder::Authorizer(denied) = Forbidder::of(&cause) else { panic!("{cause}") };
+            assert_eq!((&*denied.username(), denied.verb), (name, "list"), "{cause}");
+        }
+    }
 
     #[test]
     fn the_authorizer_names_the_missing_permission() {

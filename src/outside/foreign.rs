@@ -41,7 +41,7 @@ const NESTED: usize = 4;
 
 /// Replaces tokens. A token can be percent-encoded, also several times. A stray percent sign can split a token, and
 /// removing the sign restores the token.
-fn without_tokens(text: &str) -> Cow<'_, str> {
+pub fn without_tokens(text: &str) -> Cow<'_, str> {
     let (mut read, mut effort) = (Cow::Borrowed(text), Effort::for_text(text));
     for _ in 0..NESTED {
         if !read.contains('%') {
@@ -61,17 +61,20 @@ fn without_tokens(text: &str) -> Cow<'_, str> {
 /// True if a terminal obeys a character, or does not show it.
 pub fn is_obeyed(c: char) -> bool {
     // U+2028 and U+2029 end a line for some readers.
-    c.is_control() || is_invisible(c) || matches!(c, '\u{2028}'..='\u{2029}')
+    c.is_control() || is_invisible(c) || matches!(c, '\u{2028}'..='\u{2029}' | '\u{fff9}'..='\u{fffb}')
 }
 
 fn escaped(text: &str) -> String {
-    let mut told = String::with_capacity(text.len());
+    let (mut told, mut last) = (String::with_capacity(text.len()), ' ');
     for c in text.chars() {
-        if is_obeyed(c) {
+        // Scripts and emoji join letters beyond ASCII by them. Within ASCII they only hide that two names differ.
+        let joins = matches!(c, '\u{200c}' | '\u{200d}' | '\u{fe0e}' | '\u{fe0f}') && !last.is_ascii();
+        if is_obeyed(c) && !joins {
             told.extend(c.escape_default());
         } else {
             told.push(c);
         }
+        last = c;
     }
     told
 }
@@ -91,6 +94,8 @@ mod tests {
             ("\u{202e}evil", "\\u{202e}evil"),
             ("a\u{2028}b\u{2029}", "a\\u{2028}b\\u{2029}"),
             ("a\u{200b}d\u{200d}min\u{feff}\u{ad}", "a\\u{200b}d\\u{200d}min\\u{feff}\\u{ad}"),
+            ("⚠\u{fe0f} 👩\u{200d}💻 می\u{200c}خواهم", "⚠\u{fe0f} 👩\u{200d}💻 می\u{200c}خواهم"),
+            ("ad\u{fe0f}min\u{fff9}", "ad\\u{fe0f}min\\u{fff9}"),
             ("a\u{2060}b\u{e0041}\u{3164}", "a\\u{2060}b\\u{e0041}\\u{3164}"),
         ] {
             assert_eq!(written(text, 100), told);

@@ -9,7 +9,7 @@ use std::{
 use walkdir::{DirEntry, WalkDir};
 
 use super::tree::{Position, Unparsed};
-use crate::cli::Error;
+use crate::cli::{Error, denial::in_a_line};
 
 /// The longest file that is read, in bytes.
 const LONGEST: u64 = 32 << 20;
@@ -50,7 +50,10 @@ pub(super) fn read(path: &Path, recursive: bool, sources: &mut Vec<Source>) -> R
         return Ok(());
     }
     let advice = if recursive { "" } else { "; give --recursive to look into its folders" };
-    Err(Error::Usage(format!("{} has no file with the ending .json, .yaml or .yml{advice}", path.display())))
+    Err(Error::Usage(format!(
+        "{} has no file with the ending .json, .yaml or .yml{advice}",
+        in_a_line(&path.display().to_string())
+    )))
 }
 
 fn file(path: &Path) -> Result<Source, Error> {
@@ -62,9 +65,9 @@ fn file(path: &Path) -> Result<Source, Error> {
 fn whole(name: &str, reader: impl Read) -> Result<Source, Error> {
     let mut bytes = Vec::new();
     let read = reader.take(LONGEST + 1).read_to_end(&mut bytes);
-    read.map_err(|error| Error::local(format_args!("cannot read {name}"), error))?;
+    read.map_err(|error| Error::local(format_args!("cannot read {}", in_a_line(name)), error))?;
     if bytes.len() as u64 > LONGEST {
-        return Err(Error::Local(format!("{name} is longer than {} MiB; split it", LONGEST >> 20)));
+        return Err(Error::Local(format!("{} is longer than {} MiB; split it", in_a_line(name), LONGEST >> 20)));
     }
     let text = String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();

@@ -453,8 +453,19 @@ async fn a_creation_names_all_missing_rights_at_once_and_writes_nothing() {
     root(&judged).create("AccessPolicy", "readers", readers).await.unwrap();
     let foreign: Secret = serde_json::from_value(json!({"metadata": {"name": "db"}, "type": "Opaque"})).unwrap();
     judged.world.api::<Secret>().create(&PostParams::default(), &foreign).await.unwrap();
-    let opens = root(&judged).tokenry(&["grant", "user:dora", "--read", "db"]).await;
-    assert!(opens.failed(5).contains(r#"Secret db is of type "Opaque", so it holds no token"#), "{opens:?}");
+    // A token of that name changes nothing: anybody with `--create` can make one.
+    for named in [false, true] {
+        if named {
+            judged.world.accepts("ApiToken", "db", json!({"instanceRef": {"name": "eem"}})).await;
+        }
+        for flag in ["--read", "--claim"] {
+            let opens = root(&judged).tokenry(&["grant", "user:dora", flag, "db"]).await;
+            let told = format!("Secret db in namespace {} is of type \"Opaque\"", judged.world.namespace);
+            assert!(opens.failed(5).contains(&told) && opens.out.is_empty(), "{named} {flag}: {opens:?}");
+        }
+    }
+    let odd = judged.stranger(r"CORP\a&b", &[]).tokenry(&["list"]).await;
+    assert!(odd.failed(4).contains(r"kubectl tokenry grant 'user:CORP\a&b' --view"), "{odd:?}");
     let dora = judged.stranger("dora", &[]);
     dora.may(json!([rule("get instances.tokenry.dev/eem")])).await;
     let args =
@@ -643,7 +654,10 @@ async fn a_creation_without_its_instance_says_how_to_hear_of_all_rights_at_once(
         let command =
             format!("\n  kubectl tokenry grant user:dora --create --owner team:x -n {} --apply\n", dora.home());
         assert!(refused.failed(4).ends_with(&command), "{args:?}: {refused:?}");
-        assert!(refused.err.contains("; give --instance and --role, and the rights on the role"), "{refused:?}");
+        assert!(
+            refused.err.contains("; give the Instance, and the role if you want one, and the rights on both"),
+            "{refused:?}"
+        );
     }
 }
 
