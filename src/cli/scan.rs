@@ -58,7 +58,7 @@ struct Finding {
     line: usize,
     /// The column, in characters from 1.
     column: usize,
-    /// The public id. `None`: the token is encoded in base64, with other text or twice.
+    /// The public id. `None`: the token is encoded in base64 twice, or as a part of a longer text.
     id: Option<String>,
 }
 
@@ -220,7 +220,7 @@ fn in_utf16(bytes: &[u8], cut: usize) -> Vec<(usize, Option<String>)> {
     places(&all[mark..], before.len().saturating_sub(mark)).0
 }
 
-/// The public id of the token that a word holds, or encodes in base64 alone, as a Secret does. No word has the padding.
+/// The public id of the token that a word holds, or encodes in base64, as a Secret does. No word has the padding.
 fn public_id(word: &str) -> Option<String> {
     plain_id(word).or_else(|| {
         let decoded = Zeroizing::new(STANDARD_NO_PAD.decode(word).ok()?);

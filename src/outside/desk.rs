@@ -371,25 +371,26 @@ impl Desk {
         self.once_granted(intent, try_it).await
     }
 
-    /// Deletes an object, if its spec is still as `seen`.
+    /// Deletes an object, if its spec is still as `seen`. A rehearsal deletes nothing.
     ///
     /// # Errors
     /// The API server refused the deletion or did not answer. [`Why::Stale`]: the spec has changed.
-    pub async fn delete<K: UserWritten>(&self, seen: &K) -> Result<(), Refusal> {
-        let deletion = self.while_same(seen, async |seen| self.delete_once(seen).await);
-        self.noted((Intent::Do, "deleted", told(seen)), deletion).await
+    pub async fn delete<K: UserWritten>(&self, seen: &K, intent: Intent) -> Result<(), Refusal> {
+        let deletion = self.while_same(seen, async |seen| self.delete_once(seen, intent).await);
+        self.noted((intent, "deleted", told(seen)), deletion).await
     }
 
-    async fn delete_once<K: UserWritten>(&self, seen: &K) -> Result<(), Refusal> {
+    async fn delete_once<K: UserWritten>(&self, seen: &K, intent: Intent) -> Result<(), Refusal> {
         let (namespace, name) = (seen.namespace().unwrap_or_default(), seen.name_any());
         let api: Api<K> = Api::namespaced(self.client.clone(), &namespace);
         let seen = Preconditions { uid: seen.uid(), resource_version: seen.resource_version() };
-        let params = DeleteParams::default().preconditions(seen);
+        let mut params = DeleteParams::default().preconditions(seen);
+        params.dry_run = intent == Intent::Rehearse;
         let try_it = async || {
             let refusal = Refusal::of::<K, _>(Verb::DELETE, &namespace, &name);
             api.delete(&name, &params).await.map_err(refusal).map(drop)
         };
-        self.once_granted(Intent::Do, try_it).await
+        self.once_granted(intent, try_it).await
     }
 
     /// Marks the shown value of this id as claimed, so that the operator deletes its Secret.

@@ -247,11 +247,11 @@ impl Cause {
 fn naming(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::ForwardAuth => {
-            "the proxy does not name the request: X-Forwarded-Method or X-Forwarded-Uri is missing, or there twice; let \
-             it send each of them once"
+            "the request is not named: X-Forwarded-Method or X-Forwarded-Uri is missing, there twice, or not ASCII; let \
+             the proxy send each of them once, and let the caller encode other letters by %"
         }
         Protocol::IngressNginx => {
-            "the proxy does not name the request: X-Original-Method or X-Original-URL is missing, or there twice, or no \
+            "the request is not named: X-Original-Method or X-Original-URL is missing, there twice, not ASCII, or no \
              whole URL; ask from ingress-nginx"
         }
         Protocol::ExtAuthz | Protocol::TokenReview | Protocol::Introspection | Protocol::Unknown => {

@@ -67,7 +67,7 @@ pub(super) async fn instance_of(place: &Workplace, reference: &InstanceRef) -> R
 ///
 /// # Errors
 /// The API server does not answer.
-pub(crate) fn permitted<T>(found: Result<Option<T>, Refusal>) -> Result<Option<T>, Error> {
+pub(super) fn permitted<T>(found: Result<Option<T>, Refusal>) -> Result<Option<T>, Error> {
     match found {
         Err(Refusal { why: Why::Forbidden(_), .. }) => Ok(None),
         found => Ok(found?),

@@ -1,13 +1,13 @@
 //! The question before a change of tokens, with the effects of the change.
 
-use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use kube::ResourceExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
+    change,
     each::{FailedToken, causes},
-    list, needed,
+    list,
     pick::Picked,
     plan::{Effects, PlannedChange, effects, told},
     readers::{NamespaceWorkloads, SecretReader},
@@ -17,15 +17,11 @@ use crate::{
     cli::{
         Error,
         connection::Workplace,
-        lacking,
         screen::{remark, sure},
     },
-    crd::{ApiToken, subject::of_username},
-    outside::{Clock, SystemClock},
+    crd::ApiToken,
+    outside::{Clock, SystemClock, desk::Intent},
 };
-
-/// The number of tokens whose rights are reviewed at the same time.
-const REVIEWS: usize = 8;
 
 /// A change of tokens that the user has to confirm.
 pub(crate) struct AskedChange<'a> {
@@ -38,13 +34,13 @@ pub(crate) struct AskedChange<'a> {
 }
 
 impl AskedChange<'_> {
-    /// Shows the effects, and asks. Returns the tokens to change. Among several, those that the user may not change
-    /// count as failed before the question.
+    /// Shows the effects, and asks. Returns the tokens to change. Those whose change the API server refuses count as
+    /// failed before the question.
     ///
     /// # Errors
-    /// The user does not confirm, or there is no terminal.
+    /// The user does not confirm, there is no terminal, or the API server does not answer.
     pub(crate) async fn confirm(&self, place: &Workplace, picked: Picked) -> Result<Picked, Error> {
-        let picked = if picked.tokens.len() > 1 { self.permitted(place, picked).await? } else { picked };
+        let picked = self.rehearsed(place, picked).await?;
         let Picked { tokens, failed } = &picked;
         if tokens.is_empty() {
             return Ok(picked);
@@ -58,21 +54,20 @@ impl AskedChange<'_> {
         Ok(picked)
     }
 
-    /// Moves the tokens that the user may not change to the failed ones.
-    async fn permitted(&self, place: &Workplace, Picked { tokens, mut failed }: Picked) -> Result<Picked, Error> {
-        let who = of_username(&place.desk.user().await?.username.unwrap_or_default());
-        let review = |token| needed::missing(place, token, self.spec, None);
-        let missing: Vec<_> = stream::iter(&tokens).map(review).buffered(REVIEWS).try_collect().await?;
-        let mut permitted = Vec::new();
-        for (token, missing) in tokens.into_iter().zip(missing) {
-            if missing.is_empty() {
-                permitted.push(token);
-            } else {
-                let error = Error::Refused(lacking::told(&who, &missing));
-                failed.push(FailedToken { name: token.name_any(), error });
+    /// Moves the tokens whose change the API server refuses to the failed ones. It checks the change, and makes none.
+    async fn rehearsed(&self, place: &Workplace, Picked { tokens, mut failed }: Picked) -> Result<Picked, Error> {
+        let mut accepted = Vec::new();
+        for token in tokens {
+            let rehearsal = place.desk.change(&token, json!({ "spec": self.spec }), Intent::Rehearse).await;
+            match rehearsal {
+                Ok(_) => accepted.push(token),
+                Err(refusal) => match change::refused(place, refusal, &token, self.spec).await {
+                    away @ Error::Unreachable(_) => return Err(away),
+                    error => failed.push(FailedToken { name: token.name_any(), error }),
+                },
             }
         }
-        Ok(Picked { tokens: permitted, failed })
+        Ok(Picked { tokens: accepted, failed })
     }
 
     fn question(&self, tokens: &[ApiToken]) -> String {

@@ -28,7 +28,7 @@ pub(super) struct CreationRights<'a> {
 const NOTHING: &str = "nothing was created: ";
 /// The same words, if some rights are not known yet.
 const NAMED_LATER: &str =
-    "nothing was created; give --instance and --role, and the rights on the role and on policies are named here too: ";
+    "nothing was created; give the Instance, and the role if you want one, and the rights on both are named here too: ";
 
 impl CreationRights<'_> {
     /// The rights to read the Instance, to create the token, and to read its value.

@@ -4,7 +4,7 @@ use std::{slice, time::Duration};
 
 use clap::Args;
 use kube::{Resource, ResourceExt};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{allowed, asking::consequences, needed, pick, plan::PlannedChange, wait};
 use crate::{
@@ -51,6 +51,7 @@ impl Delete {
         let needs = mirrored.is_some_and(|policy| policy.confirm_delete);
         let word = word(&token, token.spec.description.as_ref());
         needed::review_deletion(place, &token, "apitokens", Some(needed::owner(&token)), needs).await?;
+        rehearse(place, &token, (&word, needs)).await?;
         self.warn(place, slice::from_ref(&token), PlannedChange::Delete).await?;
         self.delete(place, &token, name, (&word, needs)).await?;
         until_free(place, &token).await;
@@ -74,10 +75,11 @@ impl Delete {
         let needs = mirrored.is_some_and(|policy| policy.confirm_delete);
         let owner = account.spec.owner.as_ref().map(|owner| owner.as_str());
         needed::review_deletion(place, &account, "serviceaccounts", owner, needs).await?;
+        let word = word(&account, account.spec.description.as_ref());
+        rehearse(place, &account, (&word, needs)).await?;
         remark(&end_of(&tokens, instance.map(|instance| instance.spec.tokens.on_account_deleted)));
         // Each token ends. The Instance decides if its object stays.
         self.warn(place, &tokens, PlannedChange::Revoke).await?;
-        let word = word(&account, account.spec.description.as_ref());
         let title = format!("account {name}");
         self.delete(place, &account, &title, (&word, needs)).await?;
         remark(&format!("{title}: deleted"));
@@ -103,17 +105,31 @@ impl Delete {
     ) -> Result<(), Error> {
         match &self.confirm {
             Some(given) if given == word => {}
-            Some(_) => return Err(Error::Usage(format!("--confirm is not the description of {title}: {word:?}"))),
+            Some(_) => return Err(Error::Usage(format!("--confirm is not the description of {title}: \"{word}\""))),
             None => typed(&format!("Deleting {title} is final."), "to delete it", word, "--confirm")?,
         }
         let mut current = seen.clone();
         if needs {
-            let changes = json!({"metadata": {"annotations": {CONFIRM_DELETE: word}}});
-            let changed = place.desk.change(seen, changes, Intent::Do).await;
+            let changed = place.desk.change(seen, confirmation(word), Intent::Do).await;
             current = changed.map_err(|refusal| Error::of_write(refusal, seen))?;
         }
-        place.desk.delete(&current).await.map_err(|refusal| Error::of_write(refusal, seen))
+        place.desk.delete(&current, Intent::Do).await.map_err(|refusal| Error::of_write(refusal, seen))
     }
+}
+
+/// The change that confirms a deletion.
+fn confirmation(word: &str) -> Value {
+    json!({"metadata": {"annotations": {CONFIRM_DELETE: word}}})
+}
+
+/// Lets the API server check the first write of a deletion, and writes nothing. So a user that may not delete the
+/// object is asked nothing. The rights are those of [`Delete::delete`].
+async fn rehearse<K: UserWritten>(place: &Workplace, seen: &K, (word, needs): (&str, bool)) -> Result<(), Error> {
+    let rehearsal = match needs {
+        true => place.desk.change(seen, confirmation(word), Intent::Rehearse).await.map(drop),
+        false => place.desk.delete(seen, Intent::Rehearse).await,
+    };
+    rehearsal.map_err(|refusal| Error::of_write(refusal, seen))
 }
 
 /// The end of the tokens of a deleted account, in words. `then` is the rule of its Instance. `None`: the user may not

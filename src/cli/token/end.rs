@@ -13,7 +13,6 @@ use crate::{
     cli::{
         Error,
         connection::{Connection, Workplace},
-        screen::remark,
     },
     crd::api_token::StatedReason,
 };
@@ -68,15 +67,8 @@ impl Revoke {
     async fn run(&self, place: &Workplace) -> Result<(), Error> {
         // The tokens that can be listed say the further rights.
         let mut picked = self.pick.find(place, |name| vec!["--revoke-token", name], pick::LOOKS).await?;
-        let all = picked.tokens.len();
-        picked.tokens.retain(|token| !token.spec.revoked);
-        let revoked = all - picked.tokens.len();
-        if picked.tokens.is_empty() && picked.failed.is_empty() {
-            remark("nothing to revoke: each of these tokens is revoked already");
+        if !picked.leave_out("revoked", |token| token.spec.revoked) {
             return Ok(());
-        }
-        if revoked > 0 {
-            remark(&format!("revoked already: {revoked} of {all} tokens"));
         }
         let mut picked = self.pick.without_ended(picked)?;
         let mut spec = json!({"revoked": true});
@@ -95,6 +87,9 @@ impl Suspend {
     pub(crate) fn main(self) -> Result<(), Error> {
         self.connection.work(async |place| {
             let (mut picked, spec) = (self.pick.living(place, pick::to_change).await?, json!({"active": false}));
+            if !picked.leave_out("suspended", |token| !token.spec.active) {
+                return Ok(());
+            }
             if self.pick.is_of_several() && !self.yes && !self.dry_run {
                 let asked = AskedChange { kind: PlannedChange::Suspend, spec: &spec, previous: None };
                 picked = asked.confirm(place, picked).await?;
@@ -107,7 +102,10 @@ impl Suspend {
 impl Resume {
     pub(crate) fn main(self) -> Result<(), Error> {
         self.connection.work(async |place| {
-            let picked = self.pick.living(place, pick::to_change).await?;
+            let mut picked = self.pick.living(place, pick::to_change).await?;
+            if !picked.leave_out("active", |token| token.spec.active) {
+                return Ok(());
+            }
             change(place, picked, &json!({"active": true}), self.dry_run, "resumed").await
         })
     }

@@ -1,6 +1,6 @@
 //! The commands by which users keep their tokens.
 
-pub(crate) mod allowed;
+mod allowed;
 mod asking;
 mod change;
 pub(crate) mod create;

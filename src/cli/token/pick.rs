@@ -1,6 +1,6 @@
 //! The tokens that a command names: by name, by labels, or all of a namespace.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, mem};
 
 use clap::Args;
 use kube::ResourceExt;
@@ -39,6 +39,30 @@ pub(crate) struct Picked {
     pub(crate) tokens: Vec<ApiToken>,
     /// The names without a token, each with its cause.
     pub(crate) failed: Vec<FailedToken>,
+}
+
+impl Picked {
+    /// Leaves out the tokens for which nothing would change, and says so: they are `done` already. True if others
+    /// remain.
+    pub(crate) fn leave_out(&mut self, done: &str, is_done: impl Fn(&ApiToken) -> bool) -> bool {
+        let (already, rest): (Vec<_>, Vec<_>) = mem::take(&mut self.tokens).into_iter().partition(is_done);
+        if !already.is_empty() {
+            let names: Vec<_> = already.iter().map(ResourceExt::name_any).collect();
+            remark(&format!("{done} already: {}", names.join(", ")));
+        }
+        self.tokens = rest;
+        !self.tokens.is_empty() || !self.failed.is_empty()
+    }
+
+    /// Moves the tokens with such an error to the failed ones.
+    pub(crate) fn refuse(&mut self, error: impl Fn(&ApiToken) -> Option<Error>) {
+        for token in mem::take(&mut self.tokens) {
+            match error(&token) {
+                Some(error) => self.failed.push(FailedToken { name: token.name_any(), error }),
+                None => self.tokens.push(token),
+            }
+        }
+    }
 }
 
 /// The words of `kubectl tokenry grant` that permit changes of tokens.

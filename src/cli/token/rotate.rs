@@ -76,6 +76,11 @@ impl Rotate {
         if self.show && count != 1 {
             return Err(Error::Usage(format!("--show prints one value, and {count} tokens match; name one")));
         }
+        if self.wait || self.show {
+            let never =
+                |token: &ApiToken| Some(Error::Pending(format!("{}; nothing was changed", wait::paused(token)?)));
+            picked.refuse(never);
+        }
         // The same id asks for nothing new, and two commands can run within one second.
         let id = format!("cli-{}", SystemClock.precise());
         let previous = self.previous.as_ref();
@@ -83,9 +88,6 @@ impl Rotate {
         if is_harsh && !self.yes && !self.dry_run {
             let asked = AskedChange { kind: PlannedChange::Rotate, spec: &self.spec(&id), previous };
             picked = asked.confirm(place, picked).await?;
-        } else {
-            let displaced = |token: &ApiToken| Some(DisplacedValue::of(token, now)?.told(&token.name_any(), now));
-            picked.tokens.iter().filter_map(displaced).for_each(|told| remark(&told));
         }
         each(picked, async |token| self.one(place, token, &id, now).await).await
     }
@@ -97,11 +99,7 @@ impl Rotate {
 
     /// Asks for a new value of one token, by this id.
     async fn one(&self, place: &Workplace, token: &ApiToken, id: &str, now: Timestamp) -> Result<(), Error> {
-        match wait::paused(token) {
-            Some(why) if self.wait || self.show => return Err(Error::Pending(format!("{why}; nothing was changed"))),
-            Some(why) => remark(&why),
-            None => {}
-        }
+        wait::paused(token).iter().for_each(|why| remark(why));
         let spec = self.spec(id);
         let instance = allowed::instance_of(place, &token.spec.instance_ref).await?;
         allowed::check_change(place, instance.as_ref(), token, &spec, now).await?;
@@ -117,6 +115,8 @@ impl Rotate {
             remark(&format!("{}: the API server accepts it; nothing was changed", token.name_any()));
             return Ok(());
         }
+        let displaced = DisplacedValue::of(token, now).map(|value| value.told(&token.name_any(), now));
+        displaced.iter().for_each(|told| remark(told));
         if self.wait || self.show {
             return self.follow(place, &changed, id, now).await;
         }

@@ -95,9 +95,7 @@ async fn a_token_that_ended_says_one_thing_and_does_not_change() {
     let spec = judged.token("gone").await.unwrap().spec;
     assert!(spec.regenerate.is_none() && spec.active && !spec.revoked && spec.description.is_none());
     let again = alice.tokenry(&["revoke", "revoked"]).await;
-    assert!(
-        again.well().is_empty() && again.err.contains("nothing to revoke: each of these tokens is revoked already")
-    );
+    assert!(again.well().is_empty() && again.err.contains("revoked already: revoked"));
     let page = alice.tokenry(&["status", "revoked"]).await;
     let is_value = |line: &&str| line.contains(" 1 Revoked, made ");
     let value = page.well().lines().find(is_value).unwrap();
