@@ -19,10 +19,12 @@ use crate::outside::foreign::written;
 const WIDTH: u16 = 80;
 /// The longest text of a cell, in bytes.
 const MAX_CELL: usize = 1024;
-/// The headings of columns that are never cut.
+/// The headings of columns that are not cut.
 const WHOLE: [&str; 7] = ["NAMESPACE", "NAME", "VALID", "REASON", "EXPIRES", "ROTATES", "USED"];
 /// The headings of columns that are left out, one after the other, while the rest does not fit.
-const SPARE: [&str; 3] = ["DESCRIPTION", "ROLE", "OWNER"];
+const SPARE: [&str; 5] = ["DESCRIPTION", "ROLE", "OWNER", "ROTATES", "USED"];
+/// The headings of columns that are cut after all, if the rest still does not fit.
+const NAMES: [&str; 2] = ["NAMESPACE", "NAME"];
 /// The least width of a column that is cut.
 const NARROW: usize = 8;
 /// The space between two columns.
@@ -61,16 +63,16 @@ impl Rows {
         self.rows.push(cells.into_iter().map(|cell| written(&cell, MAX_CELL).into_owned()).collect());
     }
 
-    /// The table as text. With a `width`, columns are left out and cells are cut so that each line fits. Names, reasons
-    /// and times are never cut.
+    /// The table as text. With a `width`, columns are left out and cells are cut so that each line fits. Reasons and
+    /// times are never cut, and names only if nothing else helps.
     pub(crate) fn text(&self, width: Option<u16>) -> String {
-        let shown = self.shown(width.map_or(usize::MAX, usize::from));
-        let mut headings = Row::from(shown.iter().map(|&at| self.headings[at]).collect::<Vec<_>>());
+        let shown = self.shown(width);
+        let mut headings = Row::from(shown.iter().map(|column| self.headings[column.at]).collect::<Vec<_>>());
         headings.max_height(1);
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_header(headings);
         for cells in &self.rows {
-            let mut row = Row::from(shown.iter().map(|&at| Cell::new(&cells[at])).collect::<Vec<_>>());
+            let mut row = Row::from(shown.iter().map(|column| Cell::new(&cells[column.at])).collect::<Vec<_>>());
             row.max_height(1);
             table.add_row(row);
         }
@@ -79,8 +81,7 @@ impl Rows {
             table.set_truncation_indicator("…");
         }
         table.column_iter_mut().for_each(|column| _ = column.set_padding((0, GAP)));
-        let whole = shown.iter().enumerate().filter(|(_, column)| WHOLE.contains(&self.headings[**column]));
-        for (at, _) in whole {
+        for (at, _) in shown.iter().enumerate().filter(|(_, column)| column.is_whole) {
             table
                 .column_mut(at)
                 .into_iter()
@@ -89,26 +90,36 @@ impl Rows {
         table.trim_fmt()
     }
 
-    /// The columns that are shown in this width, by their position.
-    fn shown(&self, width: usize) -> Vec<usize> {
-        let least = |&at: &usize| {
-            let (heading, cells) = (self.headings[at], self.rows.iter().map(|cells| cells[at].chars().count()));
-            let longest = cells.max().unwrap_or_default().max(heading.len());
-            let narrowest = if WHOLE.contains(&heading) { longest } else { longest.min(heading.len().max(NARROW)) };
-            narrowest + usize::from(GAP)
-        };
-        let mut shown: Vec<_> = (0..self.headings.len()).collect();
+    /// The columns that are shown in this width. `None`: any width.
+    fn shown(&self, width: Option<u16>) -> Vec<ShownColumn> {
+        let is_whole = |heading| width.is_none() || WHOLE.contains(heading);
+        let columns = self.headings.iter().enumerate();
+        let mut shown: Vec<_> = columns.map(|(at, heading)| ShownColumn { at, is_whole: is_whole(heading) }).collect();
+        // The last column has no gap behind it.
+        let most = width.map_or(usize::MAX, |width| usize::from(width) + usize::from(GAP));
+        let fits = |shown: &[ShownColumn]| shown.iter().map(|column| self.least(column)).sum::<usize>() <= most;
         for spare in SPARE {
-            // The last column has no gap behind it.
-            if shown.iter().map(least).sum::<usize>() <= width.saturating_add(GAP.into()) {
-                break;
+            if fits(&shown) {
+                return shown;
             }
-            shown.retain(|&at| self.headings[at] != spare);
+            shown.retain(|column| self.headings[column.at] != spare);
+        }
+        if !fits(&shown) {
+            let names = shown.iter_mut().filter(|column| NAMES.contains(&self.headings[column.at]));
+            names.for_each(|column| column.is_whole = false);
         }
         shown
     }
 
     /// Prints the table to standard error, in the width of the terminal.
+    /// The least width of a column, with the gap behind it.
+    fn least(&self, &ShownColumn { at, is_whole }: &ShownColumn) -> usize {
+        let (heading, cells) = (self.headings[at], self.rows.iter().map(|cells| cells[at].chars().count()));
+        let longest = cells.max().unwrap_or_default().max(heading.len());
+        let narrowest = if is_whole { longest } else { longest.min(heading.len().max(NARROW)) };
+        narrowest + usize::from(GAP)
+    }
+
     pub(crate) fn show(&self) {
         remark(&self.text(table_width(&Term::stderr())));
     }
@@ -121,39 +132,40 @@ impl Rows {
     /// Prints the table, and keeps its columns for rows that come later.
     pub(crate) fn begin(&self, whole: bool) -> PrintedColumns {
         let most = most(whole);
-        let text = self.text(most);
-        put(&format!("{text}\n"));
-        let shown = self.shown(most.map_or(usize::MAX, usize::from));
-        PrintedColumns::of(
-            text.lines().next().unwrap_or_default(),
-            most,
-            shown.iter().map(|&at| (at, self.headings[at])),
-        )
+        put(&format!("{}\n", self.text(most)));
+        PrintedColumns::of(self, most)
     }
+}
+
+/// A column of a table that is shown.
+struct ShownColumn {
+    /// The position of the cell in a row.
+    at: usize,
+    /// True if no cell of the column is cut.
+    is_whole: bool,
+    /// The width of a cell. `None`: any width.
 }
 
 /// The columns of a printed table. A later row is printed in them, without a look at the rows before.
 pub(crate) struct PrintedColumns(Vec<PrintedColumn>);
 
 struct PrintedColumn {
-    /// The position of the cell in a row.
-    at: usize,
-    /// True if no cell of the column is cut.
-    is_whole: bool,
-    /// The width of a cell. `None`: any width.
+    column: ShownColumn,
     width: Option<usize>,
 }
 
 impl PrintedColumns {
-    /// The columns below a line of headings, each with the position of its cells. `most` is the width of the table.
-    fn of(line: &str, most: Option<u16>, headings: impl Iterator<Item = (usize, &'static str)>) -> Self {
+    /// The columns of a table that is printed in the width `most`.
+    fn of(rows: &Rows, most: Option<u16>) -> Self {
         let (mut columns, mut begins, mut from) = (Vec::new(), Vec::new(), 0);
-        for (at, heading) in headings {
+        let text = rows.text(most);
+        let line = text.lines().next().unwrap_or_default();
+        for column in rows.shown(most) {
             // A narrow column cuts its heading.
-            let begin =
-                heading.get(..3).and_then(|begin| line.get(from..)?.find(begin)).map_or(from, |found| from + found);
+            let heading = rows.headings[column.at].get(..3);
+            let begin = heading.and_then(|begin| line.get(from..)?.find(begin)).map_or(from, |found| from + found);
             begins.push(line.get(..begin).map_or(begin, |before| before.chars().count()));
-            columns.push(PrintedColumn { at, is_whole: most.is_none() || WHOLE.contains(&heading), width: None });
+            columns.push(PrintedColumn { column, width: None });
             from = begin + 1;
         }
         let ends =
@@ -171,9 +183,9 @@ impl PrintedColumns {
 
     fn line(&self, cells: &[String]) -> String {
         let gap = " ".repeat(GAP.into());
-        let cell = |PrintedColumn { at, is_whole, width }: &PrintedColumn| {
-            let (cell, width) = (&*cells[*at], width.unwrap_or_default());
-            let is_cut = !is_whole && width > 0 && measure_text_width(cell) > width;
+        let cell = |PrintedColumn { column, width }: &PrintedColumn| {
+            let (cell, width) = (&*cells[column.at], width.unwrap_or_default());
+            let is_cut = !column.is_whole && width > 0 && measure_text_width(cell) > width;
             let text = if is_cut { truncate_str(cell, width, "…") } else { cell.into() };
             pad_str(&text, width, Alignment::Left, None).into_owned()
         };
@@ -496,23 +508,21 @@ mod tests {
 
     #[test]
     fn a_later_row_is_printed_in_the_columns_of_the_table() {
-        let headings = ["NAME", "VALID", "OWNER", "DESCRIPTION"];
-        let mut rows = Rows::under(&headings);
+        let mut rows = Rows::under(&["NAME", "VALID", "OWNER", "DESCRIPTION"]);
         rows.add(["exporter", "yes", "user:alice", "exports the topics every night"].map(str::to_owned));
         rows.add(["ci", "no", "user:bob", "short"].map(str::to_owned));
         for most in [Some(48), None] {
             let text = rows.text(most);
-            let columns = PrintedColumns::of(text.lines().next().unwrap(), most, headings.into_iter().enumerate());
+            let columns = PrintedColumns::of(&rows, most);
             let again: Vec<_> = rows.rows.iter().map(|cells| columns.line(cells)).collect();
             assert_eq!(again[1], text.lines().nth(2).unwrap(), "{text}");
             assert!(again[0].starts_with("exporter  yes    user:alice  exports the topics"), "{again:?}");
             assert!(again[0].ends_with("night") == most.is_none() && again[0].chars().count() < 60, "{again:?}");
         }
-        let whole = PrintedColumns::of(rows.text(None).lines().next().unwrap(), None, headings.into_iter().enumerate());
+        let whole = PrintedColumns::of(&rows, None);
         let later = ["ci", "yes", "user:a-very-long-name", "d"].map(str::to_owned);
         assert!(whole.line(&later).ends_with("user:a-very-long-name  d"), "nothing is cut: {}", whole.line(&later));
-        let narrow =
-            PrintedColumns::of(rows.text(Some(48)).lines().next().unwrap(), Some(48), headings.into_iter().enumerate());
+        let narrow = PrintedColumns::of(&rows, Some(48));
         let later = narrow.line(&["a-name-of-16-chr", "yes", "user:a-very-long-name", "d"].map(str::to_owned));
         assert!(later.starts_with("a-name-of-16-chr  yes    user:a-") && later.contains('…'), "{later}");
     }
@@ -563,6 +573,27 @@ mod tests {
         let lines = |text: &str, columns| broken(text, columns, [0, 2]).lines().map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(lines(told, 40), ["the value is gone: read it again:", &format!("  {command}"), "  or ask"]);
         assert_eq!(lines(told, 20)[2], format!("  {command}"), "a command that does not fit has a line of its own");
+    #[test]
+    fn a_long_name_is_cut_after_all_that_can_be_left_out() {
+        let headings = ["NAMESPACE", "NAME", "VALID", "REASON", "OWNER", "EXPIRES", "ROTATES", "USED", "DESCRIPTION"];
+        for (namespace, name, is_whole) in [
+            ("events".to_owned(), "nightly-export-of-all-topics".to_owned(), true),
+            ("events".to_owned(), "n".repeat(40), false),
+            ("e".repeat(40), "n".repeat(40), false),
+            ("e".repeat(63), "ci".to_owned(), false),
+        ] {
+            let mut rows = Rows::under(&headings);
+            let rest = ["no", "DescriptionMissing", "user:alice", "in 30d", "in 20d", "never", "exports topics"];
+            rows.add([&*namespace, &name].into_iter().chain(rest).map(str::to_owned));
+            let text = rows.text(Some(80));
+            assert!(text.lines().all(|line| line.chars().count() <= 80) && text.lines().count() == 2, "{text}");
+            assert!(text.contains("DescriptionMissing") && text.contains("in 30d"), "{text}");
+            assert_eq!((!text.contains('…'), text.contains(&name)), (is_whole, is_whole || name == "ci"), "{text}");
+            let later = PrintedColumns::of(&rows, Some(80)).line(&rows.rows[0]);
+            assert_eq!(Some(&*later), text.lines().nth(1), "a later row fits too");
+        }
+    }
+
         let quoted = "no such token; `kubectl tokenry list -n events` lists those that do, and `.git` is no token";
         let whole = [
             "no such token;",

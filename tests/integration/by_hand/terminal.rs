@@ -659,6 +659,14 @@ fn pages_and_errors_of_the_command_line_fit_the_terminal_and_commands_stay_whole
     let token = "apiVersion: tokenry.dev/v1alpha1\nkind: ApiToken\nmetadata: {name: ci}";
     std::fs::write(&manifest, format!("{token}\nspec: {{{spec}}}\n")).unwrap();
     let args = ["lint", manifest.to_str().unwrap()];
+    let name = format!("nightly-export-{}", "x".repeat(25));
+    alice.tokenry(&["create", &name]).await.well();
+    let all = judged.stranger("root", &["system:masters"]);
+    for (user, args) in [(&all, &["list", "-A"][..]), (&alice, &["list"])] {
+        let table = screen(user.at_a_terminal(args));
+        assert!(table.lines().all(|line| line.trim_end().chars().count() <= 80), "{args:?}: {table}");
+        assert!(table.contains("nightly"), "{args:?}: {table}");
+    }
     for columns in [80, 0] {
         let text = told(&args, columns, 1);
         assert!(text.contains("\n  ") && !text.lines().any(|line| is_broken(line, 80)), "{text}");
