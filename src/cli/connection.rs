@@ -102,7 +102,7 @@ impl Connection {
     }
 
     /// Connects to the cluster.
-    pub(crate) async fn open(&self) -> Result<Workplace, Error> {
+    async fn open(&self) -> Result<Workplace, Error> {
         self.place(shown).await
     }
 

@@ -8,7 +8,6 @@ use http::Method;
 use super::{
     Error,
     advice::next_step,
-    client,
     connection::{Connection, Workplace},
     names::{self, Nameable},
     output::MAX_LINE,
@@ -103,17 +102,16 @@ impl AskedVerifier {
 impl Explain {
     /// Prints the chain of reasons. Success means that the request is allowed.
     pub(crate) fn main(self) -> Result<(), Error> {
-        client::block_on(async {
-            let place = self.connection.open().await?;
-            let question = self.question(&place);
-            match ask(place.desk.client(), &question, SystemClock.now()).await {
+        self.connection.work(async |place| {
+            let question = self.question(place);
+            match place.desk.shown(ask(place.desk.client(), &question, SystemClock.now())).await {
                 Ok((verdict, trail)) => conclude(&verdict, trail, question.token.as_ref()),
                 Err(Unexplained::Refused(refusal)) if matches!(refusal.why, Why::Forbidden(_)) => {
                     // Without the token, there is nothing to explain.
                     let Some(asked) = self.asked(&question).filter(|_| refusal.kind != "ApiToken") else {
                         return Err(refusal.into());
                     };
-                    unread::explain(&place, &asked, &refusal).await
+                    unread::explain(place, &asked, &refusal).await
                 }
                 Err(unexplained) => Err(unexplained.into()),
             }

@@ -8,12 +8,13 @@ use std::{
 use comfy_table::{Cell, ColumnConstraint, ContentArrangement, Row, Table, presets};
 use console::{Alignment, Key, Style, Term, measure_text_width, pad_str, truncate_str};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use serde::Serialize;
 use tokio::{task::JoinHandle, time::sleep};
 use zeroize::Zeroizing;
 
-use super::{Error, output::put};
-use crate::outside::foreign::written;
+use super::{Error, client, output::put};
+use crate::outside::{connect, foreign::written};
 
 /// The width of a terminal that does not say its width. Also the smallest width of a table on a terminal.
 const WIDTH: u16 = 80;
@@ -111,7 +112,6 @@ impl Rows {
         shown
     }
 
-    /// Prints the table to standard error, in the width of the terminal.
     /// The least width of a column, with the gap behind it.
     fn least(&self, &ShownColumn { at, is_whole }: &ShownColumn) -> usize {
         let (heading, cells) = (self.headings[at], self.rows.iter().map(|cells| cells[at].chars().count()));
@@ -120,6 +120,7 @@ impl Rows {
         narrowest + usize::from(GAP)
     }
 
+    /// Prints the table to standard error, in the width of the terminal.
     pub(crate) fn show(&self) {
         remark(&self.text(table_width(&Term::stderr())));
     }
@@ -143,7 +144,6 @@ struct ShownColumn {
     at: usize,
     /// True if no cell of the column is cut.
     is_whole: bool,
-    /// The width of a cell. `None`: any width.
 }
 
 /// The columns of a printed table. A later row is printed in them, without a look at the rows before.
@@ -151,6 +151,7 @@ pub(crate) struct PrintedColumns(Vec<PrintedColumn>);
 
 struct PrintedColumn {
     column: ShownColumn,
+    /// The width of a cell. `None`: any width.
     width: Option<usize>,
 }
 
@@ -343,25 +344,28 @@ pub(crate) fn sure(question: &str, flag: &str) -> Result<(), Error> {
 }
 
 /// The line that the user types after a question and a wish. Ctrl-D instead of an answer is an empty line.
-fn answer(terminal: &Term, question: &str, wish: &str) -> Result<String, Error> {
+fn answer(terminal: &Term, question: &str, wish: &str) -> Result<Zeroizing<String>, Error> {
     let text = asked(&written(question, MAX_CELL), &written(wish, MAX_CELL), columns(terminal).unwrap_or(WIDTH));
-    terminal.write_str(&format!("{text}: ")).and_then(|()| typed_line(terminal)).map_err(unanswered)
+    typed_line(terminal, &format!("{text}: "), true).map_err(unanswered)
 }
 
-/// The line that the user types, without its end. Ctrl-D at its begin ends it too. A terminal that is gone is an empty
-/// line.
-fn typed_line(terminal: &Term) -> io::Result<String> {
-    let mut line = String::new();
+/// The line that the user types after a question, without its end. Ctrl-D at its begin ends it too. A terminal that is
+/// gone is an empty line.
+fn typed_line(terminal: &Term, question: &str, is_shown: bool) -> io::Result<Zeroizing<String>> {
+    let _modes = KeyModes::begin()?;
+    terminal.write_str(question)?;
+    // A text that outgrows its memory would leave a copy of a value there.
+    let mut line = Zeroizing::new(String::with_capacity(MAX_CELL));
     loop {
         let key = match terminal.read_key() {
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(String::new()),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(Zeroizing::default()),
             key => key?,
         };
         if key == Key::Enter {
             break;
         }
         if key == Key::Backspace {
-            let last = line.pop().map(String::from).unwrap_or_default();
+            let last = line.pop().filter(|_| is_shown).map(String::from).unwrap_or_default();
             terminal.clear_chars(measure_text_width(&last))?;
         }
         let Key::Char(typed) = key else { continue };
@@ -370,11 +374,34 @@ fn typed_line(terminal: &Term) -> io::Result<String> {
         }
         if !typed.is_control() {
             line.push(typed);
-            terminal.write_str(typed.encode_utf8(&mut [0; 4]))?;
+            if is_shown {
+                terminal.write_str(typed.encode_utf8(&mut [0; 4]))?;
+            }
         }
     }
     terminal.write_line("")?;
     Ok(line)
+}
+
+/// The modes that a terminal had before a question. They return when this is dropped. Until then the terminal shows no
+/// key by itself, also between two reads of a pasted text, and Ctrl-C is a key.
+struct KeyModes(Termios);
+
+impl KeyModes {
+    fn begin() -> io::Result<Self> {
+        let before = tcgetattr(io::stdin())?;
+        let mut modes = before.clone();
+        modes.local_modes -= LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG;
+        tcsetattr(io::stdin(), OptionalActions::Drain, &modes)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for KeyModes {
+    fn drop(&mut self) {
+        // A terminal that is gone has no modes.
+        _ = tcsetattr(io::stdin(), OptionalActions::Drain, &self.0);
+    }
 }
 
 /// A question and a wish in one line, if it fits and leaves space for the answer; else each begins a line.
@@ -404,18 +431,21 @@ pub(crate) fn typed(question: &str, purpose: &str, wanted: &str, flag: &str) -> 
     let wish = format!("Type \"{wanted}\" without the quotes {purpose}");
     let terminal = asking(&format!("{question} {wish}."), flag)?;
     let typed = answer(&terminal, question, &wish)?;
-    if typed == wanted { Ok(()) } else { Err(Error::Declined) }
+    if *typed == wanted { Ok(()) } else { Err(Error::Declined) }
 }
 
 /// Asks the user for a text that is not shown. `None`: there is no terminal to ask at.
 ///
 /// # Errors
-/// The terminal cannot be read.
+/// The terminal cannot be read, or the user presses Ctrl-C.
 pub(crate) fn hidden(question: &str) -> Result<Option<Zeroizing<String>>, Error> {
     let Some(terminal) = attended() else { return Ok(None) };
-    let unread = |error| Error::local("cannot ask", error);
-    terminal.write_str(&written(question, MAX_CELL)).map_err(unread)?;
-    terminal.read_secure_line().map(|text| Some(Zeroizing::new(text))).map_err(unread)
+    client::block_on(async {
+        // Without a listener, Ctrl-C would end the process before the terminal has its modes again.
+        let heard = connect::interrupted();
+        let typed = heard.and_then(|_| typed_line(&terminal, &written(question, MAX_CELL), false));
+        typed.map(Some).map_err(unanswered)
+    })
 }
 
 /// The terminal that can ask.
@@ -544,6 +574,27 @@ mod tests {
     }
 
     #[test]
+    fn a_long_name_is_cut_after_all_that_can_be_left_out() {
+        let headings = ["NAMESPACE", "NAME", "VALID", "REASON", "OWNER", "EXPIRES", "ROTATES", "USED", "DESCRIPTION"];
+        for (namespace, name, is_whole) in [
+            ("events".to_owned(), "nightly-export-of-all-topics".to_owned(), true),
+            ("events".to_owned(), "n".repeat(40), false),
+            ("e".repeat(40), "n".repeat(40), false),
+            ("e".repeat(63), "ci".to_owned(), false),
+        ] {
+            let mut rows = Rows::under(&headings);
+            let rest = ["no", "DescriptionMissing", "user:alice", "in 30d", "in 20d", "never", "exports topics"];
+            rows.add([&*namespace, &name].into_iter().chain(rest).map(str::to_owned));
+            let text = rows.text(Some(80));
+            assert!(text.lines().all(|line| line.chars().count() <= 80) && text.lines().count() == 2, "{text}");
+            assert!(text.contains("DescriptionMissing") && text.contains("in 30d"), "{text}");
+            assert_eq!((!text.contains('…'), text.contains(&name)), (is_whole, is_whole || name == "ci"), "{text}");
+            let later = PrintedColumns::of(&rows, Some(80)).line(&rows.rows[0]);
+            assert_eq!(Some(&*later), text.lines().nth(1), "a later row fits too");
+        }
+    }
+
+    #[test]
     fn a_text_below_a_mark_is_broken_between_words() {
         let text = indented(&"word ".repeat(40));
         assert!(text.lines().count() > 1 && text.lines().all(|line| line.starts_with("    word")), "{text}");
@@ -573,27 +624,6 @@ mod tests {
         let lines = |text: &str, columns| broken(text, columns, [0, 2]).lines().map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(lines(told, 40), ["the value is gone: read it again:", &format!("  {command}"), "  or ask"]);
         assert_eq!(lines(told, 20)[2], format!("  {command}"), "a command that does not fit has a line of its own");
-    #[test]
-    fn a_long_name_is_cut_after_all_that_can_be_left_out() {
-        let headings = ["NAMESPACE", "NAME", "VALID", "REASON", "OWNER", "EXPIRES", "ROTATES", "USED", "DESCRIPTION"];
-        for (namespace, name, is_whole) in [
-            ("events".to_owned(), "nightly-export-of-all-topics".to_owned(), true),
-            ("events".to_owned(), "n".repeat(40), false),
-            ("e".repeat(40), "n".repeat(40), false),
-            ("e".repeat(63), "ci".to_owned(), false),
-        ] {
-            let mut rows = Rows::under(&headings);
-            let rest = ["no", "DescriptionMissing", "user:alice", "in 30d", "in 20d", "never", "exports topics"];
-            rows.add([&*namespace, &name].into_iter().chain(rest).map(str::to_owned));
-            let text = rows.text(Some(80));
-            assert!(text.lines().all(|line| line.chars().count() <= 80) && text.lines().count() == 2, "{text}");
-            assert!(text.contains("DescriptionMissing") && text.contains("in 30d"), "{text}");
-            assert_eq!((!text.contains('…'), text.contains(&name)), (is_whole, is_whole || name == "ci"), "{text}");
-            let later = PrintedColumns::of(&rows, Some(80)).line(&rows.rows[0]);
-            assert_eq!(Some(&*later), text.lines().nth(1), "a later row fits too");
-        }
-    }
-
         let quoted = "no such token; `kubectl tokenry list -n events` lists those that do, and `.git` is no token";
         let whole = [
             "no such token;",

@@ -10,7 +10,6 @@ use super::{
         programs::{Program, Programs},
         unseen,
     },
-    client,
     connection::Connection,
     denial::Denial,
     error::unserved,
@@ -54,9 +53,8 @@ impl VersionArgs {
         if self.client {
             return self.print(None);
         }
-        let found = client::block_on(async {
-            let survey = self.connection.open().await?.desk.survey();
-            InCluster::read(&survey, &self.system.system_namespace).await
+        let found = self.connection.work(async |place| {
+            place.desk.shown(InCluster::read(&place.desk.survey(), &self.system.system_namespace)).await
         });
         match found {
             Ok(found) => {

@@ -18,7 +18,7 @@ use clap::Args;
 use jiff::SignedDuration;
 
 use super::{
-    Error, advice, client,
+    Error, advice,
     connection::{Connection, Workplace},
     names,
     screen::{Health, Progress},
@@ -96,10 +96,8 @@ impl CheckVisit<'_> {
 impl Checkup {
     /// Prints the results. Success means that no check failed.
     pub(crate) fn main(self) -> Result<(), Error> {
-        let (results, command) = client::block_on(async {
-            let place = self.connection.open().await?;
-            Ok((self.repeated(&place).await, self.command(&place.namespace)))
-        })?;
+        let (results, command) =
+            self.connection.work(async |place| Ok((self.repeated(place).await, self.command(&place.namespace))))?;
         print(&results, self.output, &command)
     }
 

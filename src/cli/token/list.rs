@@ -90,7 +90,7 @@ impl List {
         });
         // A watch has no other end, so there is nothing to say.
         match ended {
-            Err(Error::Interrupted(_)) => Err(Error::Interrupted(String::new())),
+            Err(Error::Interrupted(_)) if self.watch => Err(Error::Interrupted(String::new())),
             other => other,
         }
     }

@@ -10,7 +10,7 @@ use std::{
 use serde_json::json;
 
 /// A command with a kubeconfig of this server, for which a proxy of the environment is never used.
-fn tokenry(server: &str, args: &[&str]) -> Command {
+pub(super) fn tokenry(server: &str, args: &[&str]) -> Command {
     let name = server.replace([':', '/'], "-");
     let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("silent-{}-{name}", std::process::id()));
     let config = json!({

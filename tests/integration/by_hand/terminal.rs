@@ -1,6 +1,7 @@
 //! The same commands in a real pseudo-terminal.
 
 use std::{
+    net::TcpListener,
     ops::{Deref, DerefMut},
     process::Command,
     time::{Duration, Instant},
@@ -14,7 +15,7 @@ use rexpect::{
 };
 use serde_json::{Value, json};
 
-use super::{hand, secrets, setting};
+use super::{connection, hand, secrets, setting};
 use crate::harness::{
     judged::{Judged, User},
     rights::asking,
@@ -56,12 +57,17 @@ impl Terminal {
 
     /// Waits until a question reads keys.
     fn await_keys(&self) {
-        let (begun, mut told) = (Instant::now(), String::new());
-        while !told.contains("-icanon") {
-            assert!(begun.elapsed() < Duration::from_millis(DEADLINE), "nobody reads keys: {told}");
-            let modes = Command::new("stty").args(["-F", &self.device, "-a"]).output().unwrap();
-            told = String::from_utf8(modes.stdout).unwrap();
+        let begun = Instant::now();
+        while !self.is_in(&["-icanon"]) {
+            assert!(begun.elapsed() < Duration::from_millis(DEADLINE), "nobody reads keys");
         }
+    }
+
+    /// True if the terminal is in these modes, as `stty` names them.
+    fn is_in(&self, modes: &[&str]) -> bool {
+        let told = Command::new("stty").args(["-F", &self.device, "-a"]).output().unwrap();
+        let told = String::from_utf8(told.stdout).unwrap();
+        modes.iter().all(|mode| told.split_whitespace().any(|other| other == *mode))
     }
 
     /// Waits until a question reads keys, and sends Ctrl-C.
@@ -303,8 +309,36 @@ async fn ctrl_c_leaves_things_as_they_are_and_says_so() {
     refused.exp_string("interrupted; ").unwrap();
     assert_eq!(code(&refused), 130);
     assert_eq!(judged.token("ci").await.unwrap().spec.role, None);
+    let mut hidden = alice.at_a_terminal(&["verify"]);
+    hidden.exp_string("Value, which is not shown here: ").unwrap();
+    assert!(hidden.is_in(&["-echo"]));
+    hidden.interrupt_question();
+    hidden.exp_string("interrupted; nothing was changed").unwrap();
+    assert_eq!(code(&hidden), 130);
+    assert!(hidden.is_in(&["isig", "icanon", "echo"]));
     let none = alice.tokenry(&["create", "late", "--timeout", "1s"]).await;
     assert!(none.failed(9).contains("not done in time"), "{none:?}");
+}
+
+#[test]
+fn a_slow_answer_is_shown_and_ctrl_c_ends_each_command_that_waits_for_it() {
+    // The kernel accepts the connections, and nobody answers.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = format!("http://{}", listener.local_addr().unwrap());
+    let answer = "waiting for the API server";
+    for (args, shown) in [
+        (&["list"][..], answer),
+        (&["status", "ci"], answer),
+        (&["explain", "ci"], answer),
+        (&["version"], answer),
+        (&["check"], "checking"),
+    ] {
+        let mut waits = Terminal::of(&connection::tokenry(&server, args), 80);
+        waits.exp_string(shown).unwrap();
+        waits.send_control('c').unwrap();
+        waits.exp_string("interrupted; nothing was changed").unwrap();
+        assert_eq!(code(&waits), 130, "{args:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -625,6 +659,14 @@ async fn long_lines_are_broken_between_words_at_a_terminal_and_not_in_a_pipe() {
     let widest = page.lines().map(|line| console::measure_text_width(line.trim_end())).max().unwrap();
     assert!(widest <= 80, "{widest}: {page}");
     assert!(alice.tokenry(&["status", "ci"]).await.well().contains(long.trim_end()));
+    let name = format!("nightly-export-{}", "x".repeat(25));
+    alice.tokenry(&["create", &name]).await.well();
+    let all = judged.stranger("root", &["system:masters"]);
+    for (user, args) in [(&all, &["list", "-A"][..]), (&alice, &["list"])] {
+        let table = screen(user.at_a_terminal(args));
+        assert!(table.lines().all(|line| line.trim_end().chars().count() <= 80), "{args:?}: {table}");
+        assert!(table.contains("nightly"), "{args:?}: {table}");
+    }
     let mut refused = alice.at_a_terminal(&["create", "other", "--admin"]);
     let told = shown(&mut refused);
     assert_eq!(code(&refused), 4);
@@ -659,14 +701,6 @@ fn pages_and_errors_of_the_command_line_fit_the_terminal_and_commands_stay_whole
     let token = "apiVersion: tokenry.dev/v1alpha1\nkind: ApiToken\nmetadata: {name: ci}";
     std::fs::write(&manifest, format!("{token}\nspec: {{{spec}}}\n")).unwrap();
     let args = ["lint", manifest.to_str().unwrap()];
-    let name = format!("nightly-export-{}", "x".repeat(25));
-    alice.tokenry(&["create", &name]).await.well();
-    let all = judged.stranger("root", &["system:masters"]);
-    for (user, args) in [(&all, &["list", "-A"][..]), (&alice, &["list"])] {
-        let table = screen(user.at_a_terminal(args));
-        assert!(table.lines().all(|line| line.trim_end().chars().count() <= 80), "{args:?}: {table}");
-        assert!(table.contains("nightly"), "{args:?}: {table}");
-    }
     for columns in [80, 0] {
         let text = told(&args, columns, 1);
         assert!(text.contains("\n  ") && !text.lines().any(|line| is_broken(line, 80)), "{text}");
