@@ -9,7 +9,7 @@ use super::{
     explain::{AskedRequest, AskedVerifier},
     lacking,
     output::MAX_LINE,
-    screen::{Health, mark, say},
+    screen::{Health, Progress, mark, say},
     token::{show, view},
 };
 use crate::{
@@ -78,7 +78,10 @@ pub(super) async fn explain(place: &Workplace, asked: &UnreadQuestion<'_>, refus
     let shown = place.desk.value(home, secret).await.map_err(|refusal| Error::of_value(refusal, &token, "--read"))?;
     let value = shown.and_then(|shown| shown.plaintext()).ok_or_else(unserved)?;
     let verifier = VerifierAddress { url, ca: ca.as_deref(), name: asked.verifier.name() };
-    match present(&verifier, &PresentedValue { instance, method, path }, &value).await {
+    let progress = Progress::of("waiting for the verifier");
+    let verdict = present(&verifier, &PresentedValue { instance, method, path }, &value).await;
+    drop(progress);
+    match verdict {
         Ok(reply) => conclude(&reply),
         Err(NoVerdict::Odd(why)) => Err(Error::Usage(format!("--verifier: {why}"))),
         Err(NoVerdict::Away(why)) => Err(Error::Unreachable(format!("--verifier: {why}"))),

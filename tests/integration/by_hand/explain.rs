@@ -1,5 +1,7 @@
 //! `explain` for a user that owns a token and may not read its Instance.
 
+use std::net::TcpListener;
+
 use jiff::SignedDuration;
 use serde_json::json;
 use tokenry::outside::{
@@ -81,6 +83,11 @@ async fn who_may_not_read_the_instance_gets_the_status_and_the_verdict_of_the_ve
     assert!(away.code == 3 && away.err.contains("http://127.0.0.1:1 does not answer"), "{away:?}");
     let odd = ask(&["--path", "/orders", "--verifier", "localhost"]).await;
     assert!(odd.code == 2 && odd.err.contains("give an address such as"), "{odd:?}");
+    // The kernel accepts the connection, and nobody answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let mut waits = dora.at_a_terminal(&["explain", "ci", "--verifier", &url]);
+    waits.exp_string("waiting for the verifier").unwrap();
     by_https(&judged, &dora).await;
 }
 
