@@ -193,6 +193,11 @@ impl GrantRole {
         }
         self.connection.work(async |place| {
             let all = self.all_rules(place).await?;
+            // A right may be given before its Instance or the definitions exist, so these remarks never fail.
+            if self.create && self.read.is_empty() && self.claim.is_empty() {
+                remark(&unread(place).await);
+            }
+            self.unknown(place).await.iter().for_each(|text| remark(text));
             for (namespace, rules) in all {
                 let (role, binding) = objects(&namespace, &holder, rules);
                 if !self.apply {
@@ -207,11 +212,6 @@ impl GrantRole {
                 let told = if new_role || new_binding { "were created" } else { "exist already" };
                 remark(&format!("Role and RoleBinding {name} {told} in namespace {namespace}"));
             }
-            // A right may be given before its cluster or its Instance exists, so remarks come last, and never fail.
-            if self.create && self.read.is_empty() && self.claim.is_empty() {
-                remark(&unread(place).await);
-            }
-            self.unknown(place).await.iter().for_each(|text| remark(text));
             Ok(())
         })
     }

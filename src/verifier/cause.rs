@@ -248,7 +248,7 @@ fn naming(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::ForwardAuth => {
             "the request is not named: X-Forwarded-Method or X-Forwarded-Uri is missing, there twice, or not ASCII; let \
-             the proxy send each of them once, and let the caller encode other letters by %"
+             the proxy send each of them once"
         }
         Protocol::IngressNginx => {
             "the request is not named: X-Original-Method or X-Original-URL is missing, there twice, not ASCII, or no \

@@ -59,13 +59,15 @@ impl AskedChange<'_> {
         let mut accepted = Vec::new();
         for token in tokens {
             let rehearsal = place.desk.change(&token, json!({ "spec": self.spec }), Intent::Rehearse).await;
-            match rehearsal {
-                Ok(_) => accepted.push(token),
-                Err(refusal) => match change::refused(place, refusal, &token, self.spec).await {
-                    away @ Error::Unreachable(_) => return Err(away),
-                    error => failed.push(FailedToken { name: token.name_any(), error }),
-                },
+            let Err(refusal) = rehearsal else {
+                accepted.push(token);
+                continue;
+            };
+            let error = change::refused(place, refusal, &token, self.spec).await;
+            if matches!(error, Error::Unreachable(_)) {
+                return Err(error);
             }
+            failed.push(FailedToken { name: token.name_any(), error });
         }
         Ok(Picked { tokens: accepted, failed })
     }

@@ -102,10 +102,7 @@ impl Suspend {
 impl Resume {
     pub(crate) fn main(self) -> Result<(), Error> {
         self.connection.work(async |place| {
-            let mut picked = self.pick.living(place, pick::to_change).await?;
-            if !picked.leave_out("active", |token| token.spec.active) {
-                return Ok(());
-            }
+            let picked = self.pick.living(place, pick::to_change).await?;
             change(place, picked, &json!({"active": true}), self.dry_run, "resumed").await
         })
     }

@@ -83,7 +83,7 @@ async fn kubectl_completes_names_of_each_kind_from_the_namespace_and_the_context
         (&["explain"], "e", &["exporter"]),
         (&["explain", "--instance"], "", &["eem"]),
         (&["verify", "--organization"], "n", &["north"]),
-        (&["grant", "user:bob", "--account"], "e", &["elephant"]),
+        (&["grant", "user:bob", "--account"], "e", &["elephant", "exporter"]),
         (&["grant", "user:bob", "--revoke"], "s", &["south"]),
     ] {
         let words = [&words[..1], &here[..], &words[1..], &[current][..]].concat();

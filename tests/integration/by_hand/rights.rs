@@ -213,7 +213,8 @@ async fn a_page_about_a_token_says_which_part_the_user_may_not_see() {
     judged.world.accepts("ApiToken", "ci", json!({"instanceRef": {"name": "eem"}, "owner": "user:x"})).await;
     judged.world.await_reason("ci", "Active").await;
     let user = judged.stranger("curious", &[]);
-    user.may(json!([rule(GET)])).await;
+    user.may(json!([rule(GET), rule("patch apitokens.tokenry.dev")])).await;
+    user.may_on("revoke", "organizations", "eem").await;
     let page = user.tokenry(&["status", "ci"]).await;
     let told = format!(
         "not all is known: you may not list pods, deployments.apps, statefulsets.apps, daemonsets.apps, cronjobs.batch, \
