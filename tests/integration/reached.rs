@@ -58,7 +58,7 @@ async fn a_certificate_is_verified_by_the_named_ca_alone() {
     let (code, told) = run(&[&url, "--timeout=1s"]);
     assert!(code == 3 && told.contains("certificate"), "{told}");
     let (code, told) = run(&[&url, "--ca=/nowhere"]);
-    assert!(code == 6 && told.contains("cannot read /nowhere"), "{told}");
+    assert!(code == 2 && told.contains("there is no file or folder /nowhere"), "{told}");
 }
 
 #[test]

@@ -469,7 +469,7 @@ async fn an_exit_code_says_what_kind_of_thing_went_wrong() {
         (nowhere, explain("a b"), 2, "must be a name of lower-case letters"),
         (&admin, explain("none"), 5, "tokenry: there is no ApiToken none"),
         (&admin, explain("ci"), 5, "has no value yet; see its status"),
-        (nowhere, vec!["crds", "--dir", "/nowhere"], 6, "tokenry: cannot write /nowhere/"),
+        (nowhere, vec!["crds", "--dir", "/dev/null/crds"], 6, "tokenry: cannot make /dev/null/crds: "),
     ] {
         let (exited, told) = exits(kubeconfig, &args);
         assert_eq!(exited, Some(code), "{args:?}: {told}");
