@@ -1,7 +1,7 @@
 //! The requests that the API server forbids: their cause, and the way to a missing right. No other file of the command
 //! line reads them.
 
-use std::slice;
+use std::{fmt::Display, slice};
 
 use super::{
     grant::AdvisedRight,
@@ -67,8 +67,8 @@ impl<'a> Denial<'a> {
 }
 
 /// The text of somebody else, so that no part of it begins a line. A line could pass for an advised command.
-pub(crate) fn in_a_line(text: &str) -> String {
-    written(text, MAX_LINE).into_owned()
+pub(crate) fn in_a_line(text: impl Display) -> String {
+    written(&text.to_string(), MAX_LINE).into_owned()
 }
 
 /// The cause of a refusal in words. If a right is missing, it names the right without the way to it.

@@ -90,7 +90,7 @@ impl Error {
 
     /// A file or a folder that cannot be read. One that does not exist is an error of the command line.
     pub fn unreadable(path: &Path, error: io::Error) -> Self {
-        let path = in_a_line(&path.display().to_string());
+        let path = in_a_line(path.display());
         if error.kind() == io::ErrorKind::NotFound {
             return Self::Usage(format!("there is no file or folder {path}; give the path of one that exists"));
         }
@@ -99,7 +99,7 @@ impl Error {
 
     /// A file that cannot be written.
     pub fn unwritten(file: &Path, error: impl Display) -> Self {
-        Self::local(format_args!("cannot write {}", in_a_line(&file.display().to_string())), error)
+        Self::local(format_args!("cannot write {}", in_a_line(file.display())), error)
     }
 
     /// A namespace that does not exist.
@@ -207,7 +207,7 @@ impl From<Unreachable> for Error {
 
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
-        let told = Denial::of(&refusal).map_or_else(|| in_a_line(&refusal.to_string()), |denial| denial.told());
+        let told = Denial::of(&refusal).map_or_else(|| in_a_line(&refusal), |denial| denial.told());
         match refusal.why {
             Why::Gone => Self::Missing(told),
             Why::Unavailable(_) => Self::Unreachable(format!("{told}; {}", unserved(&refusal.why))),

@@ -15,6 +15,7 @@ use serde_saphyr::DoubleQuoted;
 
 use super::{
     Error,
+    denial::in_a_line,
     screen::{remark, usage},
 };
 use crate::outside::foreign::{is_obeyed, written};
@@ -102,7 +103,8 @@ fn escaped(text: String, escape: impl Fn(char) -> String) -> String {
 
 /// Makes a directory, and those above it, unless it exists.
 pub(crate) fn make_dir(dir: &Path) -> Result<(), Error> {
-    fs::create_dir_all(dir).map_err(|error| Error::local(format_args!("cannot make {}", dir.display()), error))
+    fs::create_dir_all(dir)
+        .map_err(|error| Error::local(format_args!("cannot make {}", in_a_line(dir.display())), error))
 }
 
 /// Writes objects as documents of YAML into a file.

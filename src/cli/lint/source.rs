@@ -50,10 +50,7 @@ pub(super) fn read(path: &Path, recursive: bool, sources: &mut Vec<Source>) -> R
         return Ok(());
     }
     let advice = if recursive { "" } else { "; give --recursive to look into its folders" };
-    Err(Error::Usage(format!(
-        "{} has no file with the ending .json, .yaml or .yml{advice}",
-        in_a_line(&path.display().to_string())
-    )))
+    Err(Error::Usage(format!("{} has no file with the ending .json, .yaml or .yml{advice}", in_a_line(path.display()))))
 }
 
 fn file(path: &Path) -> Result<Source, Error> {

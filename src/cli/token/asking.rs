@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use kube::ResourceExt;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     change,
@@ -58,16 +58,11 @@ impl AskedChange<'_> {
     async fn rehearsed(&self, place: &Workplace, Picked { tokens, mut failed }: Picked) -> Result<Picked, Error> {
         let mut accepted = Vec::new();
         for token in tokens {
-            let rehearsal = place.desk.change(&token, json!({ "spec": self.spec }), Intent::Rehearse).await;
-            let Err(refusal) = rehearsal else {
-                accepted.push(token);
-                continue;
-            };
-            let error = change::refused(place, refusal, &token, self.spec).await;
-            if matches!(error, Error::Unreachable(_)) {
-                return Err(error);
+            match change::one(place, &token, self.spec, Intent::Rehearse).await {
+                Ok(_) => accepted.push(token),
+                Err(error) if matches!(error, Error::Unreachable(_)) => return Err(error),
+                Err(error) => failed.push(FailedToken { name: token.name_any(), error }),
             }
-            failed.push(FailedToken { name: token.name_any(), error });
         }
         Ok(Picked { tokens: accepted, failed })
     }

@@ -23,19 +23,27 @@ pub(crate) async fn change(
         false => (Intent::Do, done),
     };
     let change = async |token: &ApiToken| {
-        let changed = place.desk.change(token, json!({ "spec": spec }), intent).await;
-        if let Err(refusal) = changed {
-            return Err(refused(place, refusal, token, spec).await);
-        }
+        one(place, token, spec, intent).await?;
         remark(&format!("{}: {said}", token.name_any()));
         Ok(())
     };
     each(picked, change).await
 }
 
+/// Changes the spec of one token. A rehearsal lets the API server check the change, and changes nothing.
+///
+/// # Errors
+/// The API server refused the change or did not answer. The text names all rights that are missing.
+pub(super) async fn one(place: &Workplace, token: &ApiToken, spec: &Value, intent: Intent) -> Result<ApiToken, Error> {
+    match place.desk.change(token, json!({ "spec": spec }), intent).await {
+        Ok(changed) => Ok(changed),
+        Err(refusal) => Err(refused(place, refusal, token, spec).await),
+    }
+}
+
 /// A refused change of a token. The authorizer and admission policies may each ask for another right. The text then
 /// names all of them.
-pub(super) async fn refused(place: &Workplace, refusal: Refusal, token: &ApiToken, spec: &Value) -> Error {
+async fn refused(place: &Workplace, refusal: Refusal, token: &ApiToken, spec: &Value) -> Error {
     let missing = needed::missing(place, token, spec, None);
     let missing = match Denial::of(&refusal) {
         Some(Denial::Right(..)) => missing.await.ok().filter(|missing| !missing.is_empty()),

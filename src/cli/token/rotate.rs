@@ -107,10 +107,7 @@ impl Rotate {
             needed::review_change(place, token, &spec, to_value(place, token)).await?;
         }
         let intent = if self.dry_run { Intent::Rehearse } else { Intent::Do };
-        let changed = match place.desk.change(token, json!({ "spec": spec }), intent).await {
-            Ok(changed) => changed,
-            Err(refusal) => return Err(change::refused(place, refusal, token, &spec).await),
-        };
+        let changed = change::one(place, token, &spec, intent).await?;
         if self.dry_run {
             remark(&format!("{}: the API server accepts it; nothing was changed", token.name_any()));
             return Ok(());
