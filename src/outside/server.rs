@@ -188,7 +188,9 @@ impl<A: Responding> Server<A> {
         let distrusted = tls.other_clients();
         let Some(acceptor) = tls.acceptor(self.port.protocols()) else { return refuse(Refused::Handshake) };
         let mut first = Box::pin(first);
+        // On a busy machine, both may be there at once. Then the caller was not too slow.
         let shaken = tokio::select! {
+            biased;
             shaken = acceptor.accept(stream) => shaken,
             () = guest.leave.cancelled() => return,
             () = first.as_mut() => Err(io::ErrorKind::TimedOut.into()),
@@ -217,7 +219,9 @@ impl<A: Responding> Server<A> {
         let (mut told, mut begun) = (false, false);
         let (mut first, mut distrusted) = (pin!(first), pin!(distrusted));
         loop {
+            // The first branch receives requests, and the others judge the caller by them.
             tokio::select! {
+                biased;
                 ended = poll_fn(|cx| {
                     turns.begin();
                     served.as_mut().poll(cx)

@@ -1,7 +1,8 @@
 //! The places for bodies that are being read. The oldest body of the greediest caller gives up its place to a new one.
 
 use std::{
-    collections::HashMap,
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering},
@@ -26,64 +27,90 @@ pub(crate) fn reading() -> usize {
 /// The address of a caller. `None`: it is not known.
 type Caller = Option<PeerAddress>;
 
-/// A body that is being read.
-struct SlowBody {
-    of: Caller,
-    /// Cancelled when the body gives its place to another one.
-    leave: CancellationToken,
-}
-
-/// The places for bodies that are being read, in the order in which they were taken.
+/// The places for bodies that are being read.
 #[derive(Clone, Default)]
-pub(crate) struct BodyPlaces(Arc<Mutex<Vec<Arc<SlowBody>>>>);
+pub(crate) struct BodyPlaces(Arc<Mutex<TakenPlaces>>);
 
 impl BodyPlaces {
     /// Takes a place for the body of a request. If all are taken, another body gives up its place. It is the oldest one
     /// of the caller with the most bodies. Most bodies are read at once, so that one is slow. So slow callers take no
     /// place from others, even if a proxy sends the bodies of all.
     pub(super) fn take(&self, caller: Option<PeerAddress>) -> BodySeat {
-        let (places, body) = (self.clone(), Arc::new(SlowBody { of: caller, leave: CancellationToken::new() }));
-        {
-            let mut taken = places.taken();
-            if taken.len() >= MOST {
-                let at = dispensable(&taken, body.of);
-                taken.remove(at).leave.cancel();
-            }
-            taken.push(body.clone());
-        }
+        let (places, leave) = (self.clone(), CancellationToken::new());
+        let number = places.taken().add(caller, leave.clone());
         READING.fetch_add(1, Ordering::Relaxed);
-        BodySeat { places, body }
+        BodySeat { places, caller, number, leave }
     }
 
-    fn taken(&self) -> MutexGuard<'_, Vec<Arc<SlowBody>>> {
+    fn taken(&self) -> MutexGuard<'_, TakenPlaces> {
         self.0.lock().expect("nobody panics here")
     }
 }
 
-/// The position of the oldest body of the caller with the most bodies, one more of `newcomer` included.
-fn dispensable(taken: &[Arc<SlowBody>], newcomer: Caller) -> usize {
-    let mut held = HashMap::<Caller, usize>::from([(newcomer, 1)]);
-    taken.iter().for_each(|body| *held.entry(body.of).or_default() += 1);
-    let most = held.values().max().copied();
-    taken.iter().position(|body| held.get(&body.of).copied() == most).unwrap_or_default()
+/// The places that are taken.
+#[derive(Default)]
+struct TakenPlaces {
+    /// The number of the next body.
+    next: u64,
+    /// The bodies of each caller that has any, by their numbers. The token is cancelled when a body gives its place to
+    /// another one.
+    bodies: HashMap<Caller, BTreeMap<u64, CancellationToken>>,
+}
+
+impl TakenPlaces {
+    /// Adds a body. Returns its number.
+    fn add(&mut self, caller: Caller, leave: CancellationToken) -> u64 {
+        if self.bodies.values().map(BTreeMap::len).sum::<usize>() >= MOST {
+            self.make_room(caller);
+        }
+        let number = self.next;
+        self.next += 1;
+        self.bodies.entry(caller).or_default().insert(number, leave);
+        number
+    }
+
+    /// Takes its place from the oldest body of the caller with the most bodies, one more of `newcomer` included.
+    fn make_room(&mut self, newcomer: Caller) {
+        let greed = |(&caller, bodies): (&Caller, &BTreeMap<u64, CancellationToken>)| {
+            let (&oldest, _) = bodies.first_key_value()?;
+            Some((bodies.len() + usize::from(caller == newcomer), Reverse(oldest), caller))
+        };
+        let most = self.bodies.iter().filter_map(greed).max_by_key(|&(count, oldest, _)| (count, oldest));
+        let Some((_, Reverse(oldest), caller)) = most else { return };
+        if let Some(leave) = self.remove(caller, oldest) {
+            leave.cancel();
+        }
+    }
+
+    /// Frees the place of a body, if it has one.
+    fn remove(&mut self, caller: Caller, number: u64) -> Option<CancellationToken> {
+        let bodies = self.bodies.get_mut(&caller)?;
+        let leave = bodies.remove(&number);
+        if bodies.is_empty() {
+            self.bodies.remove(&caller);
+        }
+        leave
+    }
 }
 
 /// A taken place, for as long as a body is being read.
 pub(super) struct BodySeat {
     places: BodyPlaces,
-    body: Arc<SlowBody>,
+    caller: Caller,
+    number: u64,
+    leave: CancellationToken,
 }
 
 impl BodySeat {
     /// Waits until the body has to give its place to another one.
     pub(super) async fn lost(&self) {
-        self.body.leave.cancelled().await;
+        self.leave.cancelled().await;
     }
 }
 
 impl Drop for BodySeat {
     fn drop(&mut self) {
         READING.fetch_sub(1, Ordering::Relaxed);
-        self.places.taken().retain(|body| !Arc::ptr_eq(body, &self.body));
+        let _ = self.places.taken().remove(self.caller, self.number);
     }
 }
