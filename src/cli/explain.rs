@@ -28,7 +28,7 @@ use crate::{
 #[command(group = ArgGroup::new("subject").args(["token", "instance"]).required(true).multiple(true))]
 pub(crate) struct Explain {
     /// Name of the ApiToken; if omitted, the request carries no token, and --instance is needed
-    #[arg(add = names::of(Nameable::Token), value_parser = names::object)]
+    #[arg(add = names::of(Nameable::Token), value_parser = names::token)]
     token: Option<String>,
     /// Instance that the request is sent to, as NAME or NAMESPACE/NAME; default: the token's own Instance
     #[arg(long, add = names::of(Nameable::Instance), value_parser = names::placed)]

@@ -27,8 +27,10 @@ use crate::{
 const LIMIT: Duration = Duration::from_secs(3);
 /// The longest name of a namespace.
 const LABEL: usize = 63;
+/// The names of the kind of a token.
+const KINDS: [&str; 3] = ["apitoken", "apitokens", "apitok"];
 /// The word before the name of an account.
-const ACCOUNT: &str = "account";
+pub(crate) const ACCOUNT: &str = "account";
 
 /// The names that a word can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +56,12 @@ pub(crate) fn object(text: &str) -> Result<String, String> {
     formed::<ObjectNameForm>(text)
 }
 
+/// Parses the name of a token. It may follow its kind as in the output of `kubectl get --output name`.
+pub(crate) fn token(text: &str) -> Result<String, String> {
+    let (kind, name) = text.split_once('/').unwrap_or((KINDS[0], text));
+    if KINDS.contains(&kind.strip_suffix(".tokenry.dev").unwrap_or(kind)) { object(name) } else { object(text) }
+}
+
 /// Parses the name of an object, or its namespace and its name as NAMESPACE/NAME.
 pub(crate) fn placed(text: &str) -> Result<String, String> {
     text.split('/').take(3).try_for_each(|part| object(part).map(drop))?;
@@ -69,7 +77,9 @@ pub(crate) fn label(text: &str) -> Result<String, String> {
 
 /// Parses a subject that can own tokens.
 pub(crate) fn owner(text: &str) -> Result<String, String> {
-    formed::<SubjectForm>(text)
+    let user = format!("user:{text}");
+    let meant = || if is::<SubjectForm>(&user) { format!("; is {user} meant?") } else { String::new() };
+    formed::<SubjectForm>(text).map_err(|rule| if text.contains(':') { rule } else { format!("{rule}{}", meant()) })
 }
 
 /// Parses the name of a role.

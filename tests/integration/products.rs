@@ -186,7 +186,7 @@ async fn members_of_groups_make_their_own_tokens_for_ninety_days_and_see_each_va
     product.refuses(&vera, &["of-vera", "--role", "viewer", "--description", "x"], 4, "event-gateway:viewer").await;
     // Ninety days are the most, and a description is needed.
     product.refuses(&alice, &["long", "--description", "x", "--expires", "91d"], 2, "maximum, 90d").await;
-    product.refuses(&alice, &["nameless"], 2, "spec.description: ").await;
+    product.refuses(&alice, &["nameless"], 2, "spec.description (--description): ").await;
     // The value is shown for an hour, and nothing shows it again.
     product.clock.move_by(hours(2));
     product.await_hidden(&alice, "exporter").await;

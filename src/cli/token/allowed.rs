@@ -21,6 +21,17 @@ use crate::{
 /// The field whose faults depend on more than the Instance: on accounts, groups and the stamp of the API server.
 const OWNER: &str = "spec.owner";
 
+/// The fields of a token, each with the flag of `create` that sets it.
+const FLAGS: [(&str, &str); 7] = [
+    ("spec.role", "--role"),
+    ("spec.expiry", "--expires"),
+    ("spec.description", "--description"),
+    ("spec.organizations", "--organization"),
+    ("spec.projects", "--project"),
+    ("spec.policies", "--policy"),
+    ("spec.secret.delivery", "--once"),
+];
+
 /// Succeeds if `instance` allows a new token.
 ///
 /// # Errors
@@ -31,8 +42,17 @@ pub(super) async fn check(
     token: &ApiToken,
     now: Timestamp,
 ) -> Result<(), Error> {
-    refuse(instance, &faults(instance, token, now), "created")?;
+    let mut faults = faults(instance, token, now);
+    faults.iter_mut().for_each(|fault| fault.path = with_flag(&fault.path).into());
+    refuse(instance, &faults, "created")?;
     check_policies(place, instance, &token.spec.policies, "created").await
+}
+
+/// The path of a field, with the flag of `create` that sets it.
+fn with_flag(path: &str) -> String {
+    let is_below = |field: &str| path.strip_prefix(field).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    let flag = FLAGS.iter().find(|(field, _)| is_below(field));
+    flag.map_or_else(|| path.to_owned(), |(_, flag)| format!("{path} ({flag})"))
 }
 
 /// Succeeds if the Instance has each of these policies, or if the user may not read them.
@@ -175,6 +195,13 @@ mod tests {
             assert_eq!(told.is_ok(), is_allowed, "{spec} {owner}: {told:?}");
             assert!(told.err().is_none_or(|told| told.contains(owner) && told.contains("spec.members")));
         }
+    }
+
+    #[test]
+    fn a_fault_of_a_new_token_names_the_flag_that_sets_its_field() {
+        assert_eq!(with_flag("spec.expiry.never"), "spec.expiry.never (--expires)");
+        assert_eq!(with_flag("spec.organizations"), "spec.organizations (--organization)");
+        assert_eq!((&*with_flag("spec.roles"), &*with_flag("spec.rotation")), ("spec.roles", "spec.rotation"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::{
     change,
     each::{FailedToken, causes},
     list,
+    overlap::shortened,
     pick::Picked,
     plan::{Effects, PlannedChange, effects, told},
     readers::{NamespaceWorkloads, SecretReader},
@@ -84,7 +85,7 @@ pub(crate) async fn consequences(
     previous: Option<&EndTime>,
 ) -> Result<(), Error> {
     let now = SystemClock.now();
-    let (lines, unknown) = match tokens {
+    let (mut lines, unknown) = match tokens {
         [only] => {
             let mut effects = effects(place, only, change == PlannedChange::Delete).await?;
             if change == PlannedChange::Rotate {
@@ -104,6 +105,9 @@ pub(crate) async fn consequences(
             (lines, workloads.unknown)
         }
     };
+    if change == PlannedChange::Rotate {
+        lines.extend(tokens.iter().flat_map(|token| shortened(token, previous, now)));
+    }
     lines.iter().chain(&unknown.told()).for_each(|line| remark(line));
     Ok(())
 }

@@ -69,7 +69,7 @@ pub(crate) struct Create {
     /// Show the value once only: its Secret is deleted when the value is claimed, or after an hour
     #[arg(long)]
     once: bool,
-    /// Let the API server check the ApiToken, and create nothing
+    /// Let the API server check the ApiToken, and create nothing; with --output, print its manifest
     #[arg(long)]
     dry_run: bool,
     /// Print the ApiToken in place of its value
@@ -122,7 +122,9 @@ impl Create {
         };
         match (self.dry_run, self.output) {
             (true, None) => remark(&format!("{}: the API server accepts it; nothing was created", self.name)),
-            (_, Some(form)) => output::object(&token, form)?,
+            // A dry run prints the manifest, which can be applied elsewhere.
+            (true, Some(form)) => output::object(&wanted, form)?,
+            (false, Some(form)) => output::object(&view::without_managers(token), form)?,
             (false, None) => self.deliver(place, &token, now, is_granted).await.inspect_err(|_| {
                 remark(&format!(
                     "ApiToken {} was created: `{}` describes it, `show` prints its value, `set` corrects it, `delete` \

@@ -12,7 +12,7 @@ use crate::{
         Error,
         connection::{Connection, Workplace},
         lacking,
-        names::{self, Nameable},
+        names::{self, ACCOUNT, Nameable},
         screen::{Progress, remark, typed},
     },
     crd::{Account, ApiToken, api_token::BoundAccount, instance::OnAccountDeleted, name::CONFIRM_DELETE},
@@ -27,7 +27,7 @@ pub(crate) struct Delete {
     /// Name of an ApiToken; or the word account and the name of a ServiceAccount of tokenry.dev, whose tokens end with
     /// it
     #[arg(required = true, num_args = 1..=2, value_name = "[account] NAME")]
-    #[arg(add = names::of(Nameable::TokenOrAccount), value_parser = names::object)]
+    #[arg(add = names::of(Nameable::TokenOrAccount), value_parser = names::token)]
     names: Vec<String>,
     /// Description of the object, typed exactly; its name where it has none; default: ask for it
     #[arg(long, value_name = "DESCRIPTION")]
@@ -40,7 +40,7 @@ impl Delete {
     pub(crate) fn main(self) -> Result<(), Error> {
         self.connection.work(async |place| match &*self.names {
             [name] => self.token(place, name).await,
-            [kind, name] if kind == "account" => self.account(place, name).await,
+            [kind, name] if kind == ACCOUNT => self.account(place, name).await,
             _ => Err(Error::Usage("give the name of one ApiToken, or: account NAME".into())),
         })
     }

@@ -1,20 +1,21 @@
 //! `kubectl tokenry revoke`, `suspend` and `resume`: ends tokens, for good or for a while.
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     asking::AskedChange,
     change::change,
-    pick::{self, Pick},
+    pick::{self, Pick, PickRights},
     plan::PlannedChange,
+    wait,
 };
 use crate::{
     cli::{
         Error,
         connection::{Connection, Workplace},
     },
-    crd::api_token::StatedReason,
+    crd::{ApiToken, api_token::StatedReason},
 };
 
 #[derive(Args)]
@@ -61,49 +62,78 @@ pub(crate) struct Resume {
 
 impl Revoke {
     pub(crate) fn main(self) -> Result<(), Error> {
-        self.connection.work(async |place| self.run(place).await)
-    }
-
-    async fn run(&self, place: &Workplace) -> Result<(), Error> {
-        // The tokens that can be listed say the further rights.
-        let mut picked = self.pick.find(place, |name| vec!["--revoke-token", name], pick::LOOKS).await?;
-        if !picked.leave_out("revoked", |token| token.spec.revoked) {
-            return Ok(());
-        }
-        let mut picked = self.pick.without_ended(picked)?;
         let mut spec = json!({"revoked": true});
         if let Some(reason) = self.reason {
             spec["revocationReason"] = json!(reason);
         }
-        if !self.yes && !self.dry_run {
-            let asked = AskedChange { kind: PlannedChange::Revoke, spec: &spec, previous: None };
-            picked = asked.confirm(place, picked).await?;
-        }
-        change(place, picked, &spec, self.dry_run, "revoked; this is final").await
+        let change = StateChange {
+            spec,
+            state: "revoked",
+            is_there: |token| token.spec.revoked,
+            done: "revoked; this is final",
+            asked: (!self.yes).then_some(PlannedChange::Revoke),
+        };
+        let Self { pick, dry_run, .. } = self;
+        // The tokens that can be listed say the further rights.
+        let rights = PickRights { one: |name| vec!["--revoke-token", name], all: pick::LOOKS };
+        self.connection.work(async |place| change.make(place, &pick, &rights, dry_run).await)
     }
 }
 
 impl Suspend {
     pub(crate) fn main(self) -> Result<(), Error> {
-        self.connection.work(async |place| {
-            let (mut picked, spec) = (self.pick.living(place, pick::to_change).await?, json!({"active": false}));
-            if !picked.leave_out("suspended", |token| !token.spec.active) {
-                return Ok(());
-            }
-            if self.pick.is_of_several() && !self.yes && !self.dry_run {
-                let asked = AskedChange { kind: PlannedChange::Suspend, spec: &spec, previous: None };
-                picked = asked.confirm(place, picked).await?;
-            }
-            change(place, picked, &spec, self.dry_run, "suspended; its Secret stays").await
-        })
+        let change = StateChange {
+            spec: json!({"active": false}),
+            state: "suspended",
+            is_there: |token| !token.spec.active && wait::end(token).is_none(),
+            done: "suspended; its Secret stays",
+            asked: (self.pick.is_of_several() && !self.yes).then_some(PlannedChange::Suspend),
+        };
+        let Self { pick, dry_run, .. } = self;
+        self.connection.work(async |place| change.make(place, &pick, &pick::TO_CHANGE, dry_run).await)
     }
 }
 
 impl Resume {
     pub(crate) fn main(self) -> Result<(), Error> {
-        self.connection.work(async |place| {
-            let picked = self.pick.living(place, pick::to_change).await?;
-            change(place, picked, &json!({"active": true}), self.dry_run, "resumed").await
-        })
+        let change = StateChange {
+            spec: json!({"active": true}),
+            state: "active",
+            is_there: |token| token.spec.active && wait::end(token).is_none(),
+            done: "resumed",
+            asked: None,
+        };
+        let Self { pick, dry_run, .. } = self;
+        self.connection.work(async |place| change.make(place, &pick, &pick::TO_CHANGE, dry_run).await)
+    }
+}
+
+/// A change of tokens to another state.
+struct StateChange {
+    /// The fields of the spec that change.
+    spec: Value,
+    /// The state that they ask for, in a word.
+    state: &'static str,
+    /// True for a token that is in that state already, as far as its spec says.
+    is_there: fn(&ApiToken) -> bool,
+    /// The outcome for a token, in words.
+    done: &'static str,
+    /// The change that the user has to confirm. `None`: no question.
+    asked: Option<PlannedChange>,
+}
+
+impl StateChange {
+    /// Changes the tokens that have not ended. With `dry_run`, the API server checks each change only.
+    async fn make(self, place: &Workplace, pick: &Pick, rights: &PickRights, dry_run: bool) -> Result<(), Error> {
+        let mut picked = pick.find(place, rights).await?;
+        if !picked.leave_out(self.state, self.is_there) {
+            return Ok(());
+        }
+        let mut picked = pick.without_ended(picked)?;
+        if let Some(kind) = self.asked.filter(|_| !dry_run) {
+            let asked = AskedChange { kind, spec: &self.spec, previous: None };
+            picked = asked.confirm(place, picked).await?;
+        }
+        change(place, picked, &self.spec, dry_run, self.done).await
     }
 }

@@ -10,7 +10,7 @@ use kube::{ResourceExt, runtime::watcher::Event};
 use super::{
     printed::PrintedRows,
     times::span,
-    view::{Facts, last_used, when},
+    view::{Facts, last_used, when, without_managers},
 };
 use crate::{
     cli::{
@@ -110,7 +110,8 @@ impl List {
     }
 
     async fn find(&self, place: &Workplace) -> Result<Vec<ApiToken>, Error> {
-        Ok(place.desk.list(self.namespace(place), self.selector.as_deref()).await?)
+        let found = place.desk.list(self.namespace(place), self.selector.as_deref()).await?;
+        Ok(found.into_iter().map(without_managers).collect())
     }
 
     fn namespace<'a>(&self, place: &'a Workplace) -> Option<&'a str> {
@@ -133,6 +134,7 @@ impl List {
             let is_whole = matches!(event, Event::InitDone);
             let now = SystemClock.now();
             let changed = printed.hear(event, |token| self.wants(token, me, now));
+            let changed: Vec<_> = changed.into_iter().map(without_managers).collect();
             match (&changed[..], &begun) {
                 ([], None) if is_whole => remark("no ApiToken matches yet"),
                 ([], _) => {}

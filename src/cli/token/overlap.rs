@@ -1,15 +1,13 @@
 //! The end that a rotation gives to the values of a token.
 
 use jiff::Timestamp;
+use kube::ResourceExt;
 use serde::Serialize;
 
 use super::times::{EndTime, both};
 use crate::{
     crd::{ApiToken, Instance},
-    token::{
-        Records,
-        duration::{self, Delay},
-    },
+    token::{Record, Records, State},
 };
 
 /// The overlap of a token for which neither its spec nor its Instance gives one.
@@ -37,12 +35,24 @@ fn usual_overlap(instance: &Instance) -> String {
 /// `end` is unknown.
 pub(crate) fn present_until(token: &ApiToken, end: Option<&EndTime>, now: Timestamp) -> Option<Timestamp> {
     let records = records(token, now);
-    let end = match end? {
-        EndTime::After(delay) => Some(duration::after(now, Delay::from(delay.as_str()).parse().ok()?)),
-        EndTime::At(at) => Some(*at),
-        EndTime::Never => None,
+    end?.from(now).into_iter().chain(records.served()?.end()).min()
+}
+
+/// The older values that a rotation ends earlier, in words. `asked` is the end that the user gives the previous values.
+/// The value that ends at once for want of a place is not among them.
+pub(crate) fn shortened(token: &ApiToken, asked: Option<&EndTime>, now: Timestamp) -> Vec<String> {
+    let (records, Some(asked)) = (records(token, now), asked.and_then(|asked| asked.from(now))) else {
+        return Vec::new();
     };
-    end.into_iter().chain(records.served()?.end()).min()
+    let displaced = records.displaced().next().map(|record| record.generation);
+    let older = records.valid().filter(|record| record.state == State::Superseded);
+    let shortened = older.filter(|record| Some(record.generation) != displaced && record.end() > Some(asked));
+    let until = if asked <= now { "at once".to_owned() } else { format!("at {}", both(asked, now)) };
+    let told = |record: &Record| {
+        let instead = record.end().map(|end| format!(", and not {}", both(end, now))).unwrap_or_default();
+        format!("value {} of {} ends {until} too{instead}", record.generation, token.name_any())
+    };
+    shortened.map(told).collect()
 }
 
 /// An older value that ends at once with a rotation.
@@ -120,6 +130,23 @@ mod tests {
         ] {
             assert_eq!(until(overlap, instance, asked).as_deref(), told, "{asked:?}");
         }
+    }
+
+    #[test]
+    fn an_end_of_the_previous_values_ends_older_ones_too() {
+        let now = "2027-01-10T00:00:00Z".parse().unwrap();
+        let (soon, later) = ("2027-01-10T01:00:00Z", "2027-01-13T00:00:00Z");
+        let of = |records: &[(&str, &str)], asked: Option<&str>| {
+            let asked = asked.map(|asked| EndTime::previous(asked).unwrap());
+            shortened(&token(records, Value::Null), asked.as_ref(), now)
+        };
+        let two = [("Superseded", later), ("Active", later)];
+        let told = "value 1 of ci ends at 2027-01-10T02:00:00Z (in 2h) too, and not 2027-01-13T00:00:00Z (in 3d)";
+        assert_eq!(of(&two, Some("2h")), [told]);
+        assert_eq!(of(&two, Some("0s")), ["value 1 of ci ends at once too, and not 2027-01-13T00:00:00Z (in 3d)"]);
+        assert!(of(&two, None).is_empty() && of(&[("Superseded", soon), two[1]], Some("2h")).is_empty());
+        let three = of(&[two[0], two[0], two[1]], Some("2h"));
+        assert!(three.len() == 1 && three[0].starts_with("value 2 "), "the first one has no place: {three:?}");
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::{
 #[group(required = true, multiple = false)]
 pub(crate) struct Pick {
     /// Names of ApiTokens
-    #[arg(add = names::of(Nameable::Token), value_parser = names::object)]
+    #[arg(add = names::of(Nameable::Token), value_parser = names::token)]
     pub(crate) names: Vec<String>,
     /// All ApiTokens with these labels, such as app=shop
     #[arg(long, short = 'l', value_name = "LABELS")]
@@ -70,26 +70,28 @@ pub(crate) const CHANGES: &[&str] = &["--create"];
 /// The words of `kubectl tokenry grant` that permit looks at tokens.
 pub(crate) const LOOKS: &[&str] = &["--view"];
 
-/// The words of `kubectl tokenry grant` that permit a command for the token of this name.
-type WordsToOne = fn(&str) -> Vec<&str>;
-
-/// The words that permit a change.
-pub(crate) fn to_change(_: &str) -> Vec<&str> {
-    CHANGES.to_vec()
+/// The words of `kubectl tokenry grant` that permit a command for tokens that the user may not read.
+pub(crate) struct PickRights {
+    /// The words for the token of this name.
+    pub(crate) one: fn(&str) -> Vec<&str>,
+    /// The words for tokens that the user may not list.
+    pub(crate) all: &'static [&'static str],
 }
 
+/// The words that permit a change.
+pub(crate) const TO_CHANGE: PickRights = PickRights { one: |_| CHANGES.to_vec(), all: CHANGES };
+
 impl Pick {
-    /// The tokens, in the order of their names on the command line. A name without a token holds up no other one.
-    /// `to_one` permits the command for a token that the user may not read, and `to_all` that for tokens that the user
-    /// may not list.
+    /// The tokens, in the order of their names on the command line. A name without a token holds up no other one. A
+    /// refusal names `rights`.
     ///
     /// # Errors
     /// The only named token does not exist, no token matches, or the API server refused the read.
-    pub(crate) async fn find(&self, place: &Workplace, to_one: WordsToOne, to_all: &[&str]) -> Result<Picked, Error> {
+    pub(crate) async fn find(&self, place: &Workplace, rights: &PickRights) -> Result<Picked, Error> {
         let Workplace { desk, namespace } = place;
         if self.selector.is_some() || self.all {
             let found = desk.list(Some(namespace), self.selector.as_deref()).await;
-            let tokens: Vec<ApiToken> = found.map_err(|refusal| lacking::refused(refusal, to_all))?;
+            let tokens: Vec<ApiToken> = found.map_err(|refusal| lacking::refused(refusal, rights.all))?;
             let nothing = || Error::Missing(format!("no ApiToken matches in namespace {namespace}"));
             return if tokens.is_empty() { Err(nothing()) } else { Ok(Picked { tokens, failed: Vec::new() }) };
         }
@@ -97,7 +99,7 @@ impl Pick {
         // A name that is given twice is one token.
         let mut met = BTreeSet::new();
         for name in self.names.iter().filter(|name| met.insert(*name)) {
-            match one(place, name, &to_one(name)).await {
+            match one(place, name, &(rights.one)(name)).await {
                 Ok(token) => picked.tokens.push(token),
                 Err(error) if self.names.len() == 1 => return Err(error),
                 Err(error) => picked.failed.push(FailedToken { name: name.clone(), error }),
@@ -106,12 +108,12 @@ impl Pick {
         Ok(picked)
     }
 
-    /// The tokens that have not ended. `to_one` permits the command for a token that the user may not read.
+    /// The tokens that have not ended. A refusal names `rights`.
     ///
     /// # Errors
     /// Those of [`find`](Self::find) and [`without_ended`](Self::without_ended).
-    pub(crate) async fn living(&self, place: &Workplace, to_one: WordsToOne) -> Result<Picked, Error> {
-        self.without_ended(self.find(place, to_one, CHANGES).await?)
+    pub(crate) async fn living(&self, place: &Workplace, rights: &PickRights) -> Result<Picked, Error> {
+        self.without_ended(self.find(place, rights).await?)
     }
 
     /// Leaves out the tokens that have ended. An end is final. So a named token that has ended counts as failed. Those

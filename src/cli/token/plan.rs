@@ -32,7 +32,7 @@ pub(crate) struct Planning {
     /// Change to plan
     change: PlannedChange,
     /// Name of the ApiToken
-    #[arg(add = names::of(Nameable::Token), value_parser = names::object)]
+    #[arg(add = names::of(Nameable::Token), value_parser = names::token)]
     name: String,
     /// Form of the output; default: text
     #[arg(long, short)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
@@ -14,8 +14,8 @@ use super::{
     each::each,
     granted,
     needed::{self, GrantableRight},
-    overlap::{DisplacedValue, end_of_present},
-    pick::{self, Pick},
+    overlap::{DisplacedValue, end_of_present, shortened},
+    pick::{self, Pick, PickRights},
     plan::PlannedChange,
     show,
     times::{EndTime, ahead, both, limit},
@@ -32,6 +32,10 @@ use crate::{
     token::Records,
 };
 
+/// The time in which a Pod reads a new value from its mounted Secret. kubelet syncs each minute, and its cache may be a
+/// minute old. A previous value that ends earlier is lost to workloads that still send it.
+const READ_WITHIN: SignedDuration = SignedDuration::from_mins(2);
+
 #[derive(Args)]
 pub(crate) struct Rotate {
     #[command(flatten)]
@@ -46,7 +50,7 @@ pub(crate) struct Rotate {
     /// Wait, and print the new value
     #[arg(long)]
     show: bool,
-    /// Rotate several tokens, or end the previous values at once, without a question
+    /// Rotate several tokens, or end the previous values within two minutes, without a question
     #[arg(long, short)]
     yes: bool,
     /// Let the API server check the change, and change nothing
@@ -67,11 +71,8 @@ impl Rotate {
     async fn run(&self, place: &Workplace) -> Result<(), Error> {
         let now = SystemClock.now();
         self.previous.iter().try_for_each(|end| ahead(end, now, "--previous"))?;
-        let mut picked = if self.show {
-            self.pick.living(place, |name| vec!["--create", "--read", name]).await?
-        } else {
-            self.pick.living(place, pick::to_change).await?
-        };
+        let to_show = PickRights { one: |name| vec!["--create", "--read", name], all: pick::CHANGES };
+        let mut picked = self.pick.living(place, if self.show { &to_show } else { &pick::TO_CHANGE }).await?;
         let count = picked.tokens.len() + picked.failed.len();
         if self.show && count != 1 {
             return Err(Error::Usage(format!("--show prints one value, and {count} tokens match; name one")));
@@ -84,7 +85,8 @@ impl Rotate {
         // The same id asks for nothing new, and two commands can run within one second.
         let id = format!("cli-{}", SystemClock.precise());
         let previous = self.previous.as_ref();
-        let is_harsh = self.pick.is_of_several() || previous.is_some_and(EndTime::is_at_once);
+        let is_soon = |end: &EndTime| end.from(now).is_some_and(|end| end.duration_since(now) < READ_WITHIN);
+        let is_harsh = self.pick.is_of_several() || previous.is_some_and(is_soon);
         if is_harsh && !self.yes && !self.dry_run {
             let asked = AskedChange { kind: PlannedChange::Rotate, spec: &self.spec(&id), previous };
             picked = asked.confirm(place, picked).await?;
@@ -113,7 +115,7 @@ impl Rotate {
             return Ok(());
         }
         let displaced = DisplacedValue::of(token, now).map(|value| value.told(&token.name_any(), now));
-        displaced.iter().for_each(|told| remark(told));
+        displaced.into_iter().chain(shortened(token, self.previous.as_ref(), now)).for_each(|told| remark(&told));
         if self.wait || self.show {
             return self.follow(place, &changed, id, now).await;
         }

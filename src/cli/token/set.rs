@@ -7,7 +7,7 @@ use super::{
     allowed,
     change::change,
     pick::{self, Picked},
-    wait,
+    show, view, wait,
 };
 use crate::{
     cli::{
@@ -17,6 +17,7 @@ use crate::{
         names::{self, Nameable},
         screen::remark,
     },
+    crd::ApiToken,
     outside::{Clock, SystemClock},
 };
 
@@ -25,7 +26,7 @@ pub(crate) struct SetField {
     /// Field to change
     field: Field,
     /// Name of the ApiToken
-    #[arg(add = names::of(Nameable::Token), value_parser = names::object)]
+    #[arg(add = names::of(Nameable::Token), value_parser = names::token)]
     name: String,
     /// New value; several projects or policies are separated by commas; an empty text removes the field
     value: String,
@@ -39,7 +40,7 @@ pub(crate) struct SetField {
 #[derive(Args)]
 pub(crate) struct Transfer {
     /// Name of the ApiToken
-    #[arg(add = names::of(Nameable::Token), value_parser = names::object)]
+    #[arg(add = names::of(Nameable::Token), value_parser = names::token)]
     name: String,
     /// New owner, such as user:bob@example.com or team:platform
     #[arg(long, value_name = "SUBJECT", value_parser = names::owner)]
@@ -145,6 +146,15 @@ impl FieldChange {
     }
 }
 
+impl FieldChange {
+    /// The remark that the former owner may know the value of the token, if the owner changes.
+    fn known_value(&self, token: &ApiToken) -> Option<String> {
+        show::secret(token).filter(|_| self.field == "owner" && json!(token.spec.owner) != self.value)?;
+        let rotate = view::command("rotate --previous 0s", token);
+        Some(format!("its value is the same, and its former owner may know it; `{rotate}` replaces it"))
+    }
+}
+
 /// The value of a field, as a user writes it.
 fn shown(value: &Value) -> String {
     match value {
@@ -172,10 +182,10 @@ fn set(connection: &Connection, name: &str, wanted: FieldChange, dry_run: bool, 
         let instance = allowed::instance_of(place, &token.spec.instance_ref).await?;
         allowed::check_change(place, instance.as_ref(), &token, &spec, SystemClock.now()).await?;
         let told = wanted.told(&json!(token.spec)[wanted.field]);
+        let known = wanted.known_value(&token);
         change(place, Picked { tokens: vec![token], failed: Vec::new() }, &spec, dry_run, &told).await?;
-        if dry_run {
-            remark(&format!("{name}, without --dry-run: {told}"));
-        }
+        let more = if dry_run { Some(format!("{name}, without --dry-run: {told}")) } else { known };
+        more.iter().for_each(|more| remark(more));
         Ok(())
     })
 }

@@ -32,7 +32,7 @@ const UNSEEN: &str = "--copy with --yes: no terminal says that it copied a value
 #[derive(Args)]
 pub(crate) struct Show {
     /// Name of the ApiToken
-    #[arg(add = names::of(Nameable::Token), value_parser = names::object)]
+    #[arg(add = names::of(Nameable::Token), value_parser = names::token)]
     name: String,
     /// Copy the value into the clipboard of the terminal (OSC 52), and do not print it; with --claim: before the
     /// question

@@ -33,7 +33,7 @@ use crate::{
 #[derive(Args)]
 pub(crate) struct Status {
     /// Name of the ApiToken
-    #[arg(add = names::of(Nameable::Token), value_parser = names::object)]
+    #[arg(add = names::of(Nameable::Token), value_parser = names::token)]
     name: String,
     #[command(flatten)]
     connection: Connection,

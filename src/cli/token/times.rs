@@ -6,7 +6,7 @@ use crate::{
     cli::Error,
     token::{
         Moment,
-        duration::{Delay, Duration},
+        duration::{self, Delay, Duration},
     },
 };
 
@@ -66,6 +66,15 @@ impl EndTime {
     pub(crate) fn previous(text: &str) -> Result<Self, String> {
         let after = || Delay::from(text).parse().is_ok().then(|| Self::After(text.into()));
         Self::moment(text).or_else(after).ok_or_else(|| format!("give a duration such as 0s, 2h or 1d, {MOMENTS}"))
+    }
+
+    /// The moment of the end, if a time after something begins `now`. `None`: never.
+    pub(crate) fn from(&self, now: Timestamp) -> Option<Timestamp> {
+        match self {
+            Self::After(text) => Some(duration::after(now, Delay::from(text.as_str()).parse().ok()?)),
+            Self::At(at) => Some(*at),
+            Self::Never => None,
+        }
     }
 
     /// True for `0s`.

@@ -15,6 +15,12 @@ pub(crate) fn command(words: &str, token: &ApiToken) -> String {
     advice::command(&format!("{words} {}", token.name_any()), &token.namespace().unwrap_or_default())
 }
 
+/// A token as kubectl prints it: without the fields that each manager has set.
+pub(crate) fn without_managers(mut token: ApiToken) -> ApiToken {
+    token.metadata.managed_fields = None;
+    token
+}
+
 /// A condition of a token.
 pub(crate) fn condition<'a>(token: &'a ApiToken, type_: &str) -> Option<&'a Condition> {
     token.status.as_ref()?.conditions.iter().find(|condition| condition.type_ == type_)

@@ -63,6 +63,8 @@ async fn a_token_is_created_shown_rotated_revoked_and_deleted_by_hand() {
     for word in ["ci", "yes", "Active", "user:alice", "in 30d"] {
         assert!(row.contains(word), "{word}: {list:?}");
     }
+    let unsure = alice.tokenry(&["rotate", "ci", "--previous", "119s"]).await;
+    assert!(unsure.failed(2).contains("Rotate ci? This needs an answer, but"), "no Pod reads it in time: {unsure:?}");
     let unsure = alice.tokenry(&["rotate", "ci", "--previous", "0s"]).await;
     assert!(unsure.failed(2).contains("Rotate ci? This needs an answer, but"), "{unsure:?}");
     assert!(unsure.err.contains("ci gets a new value; the present value ends at once"), "{unsure:?}");
@@ -103,7 +105,9 @@ async fn a_token_is_created_shown_rotated_revoked_and_deleted_by_hand() {
     let idle = alice.tokenry_reading(&second, &["verify"]).await;
     let resume = format!("next: resume the token: kubectl tokenry resume ci -n {}\n", judged.world.namespace);
     assert!(idle.code == 1 && idle.out.contains(&resume), "{idle:?}");
-    alice.tokenry(&["resume", "ci"]).await.well();
+    assert_eq!(alice.tokenry(&["resume", "ci"]).await.err, "ci: resumed\n");
+    let again = alice.tokenry(&["resume", "ci"]).await;
+    assert!(again.well().is_empty() && again.err == "active already: ci\n", "{again:?}");
     let unsure = alice.tokenry(&["revoke", "ci"]).await;
     assert!(unsure.failed(2).contains("there is no terminal to ask at; give --yes"), "{unsure:?}");
     assert!(unsure.err.contains("is refused at once, and for good"), "{unsure:?}");
@@ -172,8 +176,10 @@ async fn a_rotation_that_ends_the_oldest_of_three_values_says_so_before() {
         serde_json::from_str(alice.tokenry(&["plan", "rotate", "ci", "-o", "json"]).await.well()).unwrap();
     assert_eq!(plan["endsAtOnce"]["generation"], 1);
     assert!(alice.tokenry_reading(&first, &["verify"]).await.well().ends_with("allowed: 200 Allowed\n"));
-    let rotated = alice.tokenry(&["rotate", "ci", "--wait"]).await;
+    let rotated = alice.tokenry(&["rotate", "ci", "--previous", "2h", "--wait"]).await;
     assert!(rotated.well().is_empty() && rotated.err.contains(ends), "{rotated:?}");
+    let earlier = rotated.err.lines().find(|line| line.starts_with("value 2 of ci ends at 20"));
+    assert!(earlier.is_some_and(|told| told.contains(" too, and not 20")), "a date ends all older values: {rotated:?}");
     let ended = alice.tokenry_reading(&first, &["verify"]).await;
     assert!(ended.code == 1 && ended.out.contains("refused: 401 Expired"), "{ended:?}");
     let restart = json!([{"kind": "Deployment", "name": "w"}]);
@@ -226,7 +232,11 @@ async fn a_user_changes_fields_and_suspends_and_resumes() {
     assert!(told.contains("may not assign") && told.contains("user:bob"), "{told}");
     alice.may_on("assign", "owners", "user:bob").await;
     let given = alice.tokenry(&["transfer", "ci", "--to", "user:bob"]).await;
-    assert_eq!((given.well(), &*given.err), ("", "ci: owner user:alice -> user:bob\n"));
+    let rotate = format!("`kubectl tokenry rotate --previous 0s ci -n {}`", alice.home());
+    let told = format!(
+        "ci: owner user:alice -> user:bob\nits value is the same, and its former owner may know it; {rotate} replaces it\n"
+    );
+    assert_eq!((given.well(), &given.err), ("", &told));
     assert!(alice.tokenry(&["list", "--mine"]).await.err.contains("no ApiToken matches"));
 }
 
@@ -243,6 +253,9 @@ async fn a_user_with_too_few_rights_is_told_which_and_creates_nothing() {
     assert!(judged.token("ci").await.is_none());
     let dry = carl.tokenry(&["create", "ci", "--dry-run", "-o", "yaml"]).await;
     assert!(dry.well().contains("kind: ApiToken") && judged.token("ci").await.is_none(), "{dry:?}");
+    for of_the_cluster in ["managedFields", "uid", "creationTimestamp", "status"] {
+        assert!(!dry.out.contains(of_the_cluster), "it can be applied elsewhere: {dry:?}");
+    }
     let unread = carl.tokenry(&["create", "ci"]).await;
     let told = unread.failed(4);
     assert!(told.contains("nothing was created: you may not get secrets in namespace"), "{told}");

@@ -190,6 +190,8 @@ async fn each_command_needs_exactly_its_rights_and_a_refusal_names_the_missing_o
         world.eventually("the confirmation is asked for", of_deletion).await;
         world.await_reason(&row.name(), "Active").await;
     }
+    let suspended = ROWS.iter().find(|row| row.args[0] == "resume").unwrap().name();
+    world.change("ApiToken", &suspended, json!({"active": false})).await.unwrap();
     let before = generations(&judged).await;
     let refused: Vec<_> = ROWS.iter().flat_map(|row| (0..row.needs.len()).map(move |nth| (row, nth))).collect();
     stream::iter(refused).for_each_concurrent(24, |(row, nth)| row.without(&judged, nth)).await;

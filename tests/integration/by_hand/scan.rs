@@ -46,6 +46,11 @@ async fn a_value_is_found_by_its_place_and_never_printed_and_by_the_expression_o
     assert!(found.err.contains(&format!("find its ApiToken by the id: {command}\n")), "{found:?}");
     let named = alice.tokenry(&["list", "--id", id, "--output", "name"]).await;
     assert_eq!(named.well(), "apitoken/ci\n");
+    for name in [named.out.trim(), "apitokens.tokenry.dev/ci"] {
+        assert!(alice.tokenry(&["status", name]).await.well().starts_with("ApiToken "), "{name}");
+    }
+    let other = alice.tokenry(&["status", "secret/ci"]).await;
+    assert!(other.failed(2).contains("invalid value 'secret/ci'"), "{other:?}");
     let other = alice.tokenry(&["list", "--id", &"0".repeat(16)]).await;
     assert!(other.well().is_empty() && other.err.contains("no ApiToken matches"), "{other:?}");
     let log = scan(&folder, "", &["app", "--output", "sarif"]);
