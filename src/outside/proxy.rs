@@ -30,7 +30,9 @@ use tower::{BoxError, Service, ServiceBuilder};
 use super::refusal::with_causes;
 
 const SOCKS: &str = "socks5";
-/// The default port of an API server.
+/// The scheme of a proxy behind TLS.
+const TLS: &str = "https";
+/// The default port of an API server, and of a proxy behind TLS.
 const HTTPS: u16 = 443;
 
 /// A proxy for connections to the API server. Its password is never printed.
@@ -84,9 +86,12 @@ impl Proxy {
         let uri: Uri = whole.parse().map_err(|_| unreadable())?;
         let (scheme, port) = match uri.scheme_str() {
             Some("http") => ("http", 80),
+            Some(TLS) => (TLS, HTTPS),
             Some("socks5" | "socks5h") => (SOCKS, 1080),
             _ => {
-                return Err("is of a kind that is not supported: give one that begins with http:// or socks5://".into());
+                let told =
+                    "is of a kind that is not supported: give one that begins with http://, https:// or socks5://";
+                return Err(told.to_owned());
             }
         };
         let authority = uri.authority().filter(|authority| !authority.host().is_empty()).ok_or_else(unreadable)?;
@@ -108,18 +113,29 @@ impl Proxy {
         let mut direct = HttpConnector::new();
         direct.enforce_http(false);
         let (at, user) = (self.at.clone(), self.user.clone());
-        if at.scheme_str() == Some(SOCKS) {
-            let socks = SocksV5::new(at, direct);
-            return self
-                .through(user.into_iter().fold(socks, |socks, (name, word)| socks.with_auth(name, word)), config);
+        match at.scheme_str() {
+            Some(SOCKS) => {
+                let socks = SocksV5::new(at, direct);
+                self.through(user.into_iter().fold(socks, |socks, (name, word)| socks.with_auth(name, word)), config)
+            }
+            Some(TLS) => {
+                // Without a CA of its own, such a configuration trusts the roots of the system, or `SSL_CERT_FILE`.
+                let secured = Config::new(at).rustls_https_connector_with_connector(direct)?;
+                self.through(self.tunnel(secured), config)
+            }
+            _ => self.through(self.tunnel(direct), config),
         }
-        let basic = user.and_then(|(name, password)| {
+    }
+
+    /// The proxy as a connector, which `way` leads to.
+    fn tunnel<C>(&self, way: C) -> Tunnel<C> {
+        let basic = self.user.as_ref().and_then(|(name, password)| {
             let mut value =
                 HeaderValue::try_from(format!("Basic {}", STANDARD.encode(format!("{name}:{password}")))).ok()?;
             value.set_sensitive(true);
             Some(value)
         });
-        self.through(basic.into_iter().fold(Tunnel::new(at, direct), Tunnel::with_auth), config)
+        basic.into_iter().fold(Tunnel::new(self.at.clone(), way), Tunnel::with_auth)
     }
 
     /// kube's own client, over this connector.
@@ -238,6 +254,7 @@ mod tests {
         assert_eq!(of(&[]), None);
         assert_eq!(of(&[("HTTPS_PROXY", "proxy:3128")]).as_deref(), Some("http://proxy:3128"));
         assert_eq!(of(&[("https_proxy", "http://proxy")]).as_deref(), Some("http://proxy:80"));
+        assert_eq!(of(&[("https_proxy", "https://proxy")]).as_deref(), Some("https://proxy:443"));
         assert_eq!(
             of(&[("HTTPS_PROXY", ""), ("https_proxy", "socks5h://proxy")]).as_deref(),
             Some("socks5://proxy:1080")
@@ -267,8 +284,8 @@ mod tests {
         assert_eq!(format!("{proxy} {proxy:?}"), ["http://proxy.example.com:3128"; 2].join(" "));
         for (url, told) in [
             (
-                "https://alice:hidden@proxy",
-                "HTTPS_PROXY is of a kind that is not supported: give one that begins with http:// or socks5://",
+                "ftp://alice:hidden@proxy",
+                "HTTPS_PROXY is of a kind that is not supported: give one that begins with http://, https:// or socks5://",
             ),
             (
                 "http://alice:hid den@proxy",
@@ -281,7 +298,8 @@ mod tests {
         let told = before("https://api", Some("ftp://hidden@proxy"), &[]).unwrap_err();
         assert_eq!(
             told,
-            "proxy-url of the kubeconfig is of a kind that is not supported: give one that begins with http:// or socks5://"
+            "proxy-url of the kubeconfig is of a kind that is not supported: give one that begins with http://, https:// \
+             or socks5://"
         );
     }
 }

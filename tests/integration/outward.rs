@@ -93,6 +93,37 @@ async fn the_api_server_is_reached_by_the_way_that_kubectl_would_take() {
 }
 
 #[tokio::test]
+async fn a_proxy_behind_tls_needs_a_certificate_by_a_root_of_the_system() {
+    let world = World::new("outward").await;
+    let _operator = world.operator(&Held::default()).await;
+    world.smallest().await;
+    world.await_reason("ci", "Active").await;
+    let (port, asked) = tunnel::secured(world.plane.certificate("localhost").unwrap()).await;
+    let roots = world.plane.directory().join(format!("roots-{}.pem", world.namespace));
+    fs::write(&roots, world.plane.ca_pem()).unwrap();
+    let trusting = [("SSL_CERT_FILE", roots.to_str().unwrap())];
+    let [proxy, misnamed] = ["localhost", "127.0.0.1"].map(|host| format!("https://alice:hidden@{host}:{port}"));
+    let proof = Some(format!("Basic {}", STANDARD.encode("alice:hidden")));
+    let place = world.plane.server().replace("https://127.0.0.1", "0.0.0.0");
+    for (configured, environment) in
+        [(None, [trusting[0], ("HTTPS_PROXY", &*proxy)]), (Some(&*proxy), [trusting[0], ("HTTPS_PROXY", NOBODY)])]
+    {
+        let told = world.explained(configured, &environment).await.unwrap();
+        assert!(told.contains("\nallowed: 200"), "{told}");
+        let mut asked = taken(&asked);
+        asked.dedup();
+        assert_eq!(asked, [(place.clone(), proof.clone())]);
+    }
+    let untrusting = world.explained(Some(&proxy), &[]).await.unwrap_err();
+    let misnaming = world.explained(Some(&misnamed), &trusting).await.unwrap_err();
+    for (told, host, why) in [(untrusting, "localhost", "UnknownIssuer"), (misnaming, "127.0.0.1", "not valid for")] {
+        assert!(told.contains(&format!("through the proxy https://{host}:{port}: ")) && told.contains(why), "{told}");
+        assert!(!told.contains("hidden") && !told.contains("alice"), "{told}");
+    }
+    assert_eq!(taken(&asked), []);
+}
+
+#[tokio::test]
 async fn a_proxy_that_cannot_be_used_is_named_without_its_password() {
     let world = World::new("outward").await;
     for (proxy, environment, wanted) in [
@@ -100,7 +131,7 @@ async fn a_proxy_that_cannot_be_used_is_named_without_its_password() {
         (Some(NOBODY), vec![], "through the proxy http://127.0.0.1:1: tcp connect error: "),
         (
             None,
-            vec![("HTTPS_PROXY", "https://alice:hidden@proxy")],
+            vec![("HTTPS_PROXY", "ftp://alice:hidden@proxy")],
             "tokenry: HTTPS_PROXY is of a kind that is not supported",
         ),
         (Some("http://alice:hid den@proxy"), vec![], "proxy"),

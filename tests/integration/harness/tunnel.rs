@@ -6,9 +6,17 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream},
     sync::{Notify, watch},
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig,
+        crypto::aws_lc_rs::default_provider,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    },
 };
 
 /// The requested address of each connection, and the header `Proxy-Authorization`, if there was one.
@@ -45,6 +53,26 @@ pub async fn cuttable(protocol: Protocol) -> (String, Asked, Arc<Notify>) {
         }
     });
     (address, asked, cut)
+}
+
+/// Starts a proxy for HTTP CONNECT behind TLS, with this certificate and key as PEM. Returns its port, and the list of
+/// requests that it will receive.
+pub async fn secured((certificate, key): (String, String)) -> (u16, Asked) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (port, asked) = (listener.local_addr().unwrap().port(), Asked::default());
+    let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()));
+    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let acceptor = TlsAcceptor::from(Arc::new(config.with_single_cert(chain, key).unwrap()));
+    let heard = asked.clone();
+    tokio::spawn(async move {
+        while let Ok((caller, _)) = listener.accept().await {
+            let (acceptor, heard) = (acceptor.clone(), heard.clone());
+            tokio::spawn(async move { serve(Protocol::Connect, acceptor.accept(caller).await?, heard).await });
+        }
+    });
+    (port, asked)
 }
 
 /// Stops a proxy and lets it continue. A stopped proxy keeps its connections, and passes nothing on.
@@ -85,11 +113,15 @@ pub async fn stoppable(protocol: Protocol) -> (String, Valve) {
     (address, valve)
 }
 
+/// The connection of a client.
+trait Caller: AsyncRead + AsyncWrite + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Unpin> Caller for S {}
+
 async fn is_true(mut value: watch::Receiver<bool>) {
     let _ = value.wait_for(|value| *value).await;
 }
 
-async fn serve(protocol: Protocol, mut caller: TcpStream, heard: Asked) -> io::Result<()> {
+async fn serve(protocol: Protocol, mut caller: impl Caller, heard: Asked) -> io::Result<()> {
     let (place, proof) = match protocol {
         Protocol::Connect => connect(&mut caller).await?,
         Protocol::Socks => (socks(&mut caller).await?, None),
@@ -105,7 +137,7 @@ async fn serve(protocol: Protocol, mut caller: TcpStream, heard: Asked) -> io::R
 }
 
 /// Reads the head of a CONNECT request. Returns the address and the header `Proxy-Authorization`.
-async fn connect(caller: &mut TcpStream) -> io::Result<(String, Option<String>)> {
+async fn connect(caller: &mut impl Caller) -> io::Result<(String, Option<String>)> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(caller.read_u8().await?);
@@ -117,7 +149,7 @@ async fn connect(caller: &mut TcpStream) -> io::Result<(String, Option<String>)>
 }
 
 /// Does the handshake of SOCKS5 (RFC 1928), and returns the requested IPv4 address and port.
-async fn socks(caller: &mut TcpStream) -> io::Result<String> {
+async fn socks(caller: &mut impl Caller) -> io::Result<String> {
     let methods = {
         caller.read_u8().await?;
         caller.read_u8().await?

@@ -7,8 +7,9 @@ use super::page::{begin, cell, code, section, table};
 pub fn page() -> String {
     let about = "A flag wins over its environment variable. Every command finds its cluster as kubectl does: by \
                  `KUBECONFIG`, by `~/.kube/config`, or by the account of its Pod. `HTTPS_PROXY` and `NO_PROXY` name \
-                 the proxy to the API server, `http://` or `socks5://`. In a cluster, set them by `extraEnv` of the \
-                 chart. A flag with a star is required.";
+                 the proxy to the API server, `http://`, `https://` or `socks5://`. A root of the system, or of \
+                 `SSL_CERT_FILE`, has to sign the certificate of an `https://` proxy. In a cluster, set them by \
+                 `extraEnv` of the chart. A flag with a star is required.";
     let mut page = begin("Commands, flags and environment", "the command line", about);
     let command = tokenry::cli::command();
     for command in command.get_subcommands().filter(|command| command.get_name() != "help") {
