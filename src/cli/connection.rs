@@ -21,6 +21,9 @@ use crate::{
     token,
 };
 
+/// The default of `--request-timeout`. A watch asks for a shorter time, so it is never cut.
+const REQUEST: Duration = Duration::from_secs(75);
+
 /// The cluster and the user of a command.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Cluster and user")]
@@ -40,9 +43,9 @@ pub(crate) struct Connection {
     /// Group of the impersonated user; may be given several times
     #[arg(long = "as-group", value_name = "GROUP", requires = "user")]
     groups: Vec<String>,
-    /// Longest wait for an answer of the API server, such as 30s; 0: no limit
-    #[arg(long, value_name = "DURATION", default_value = "75s", value_parser = timeout, allow_hyphen_values = true)]
-    request_timeout: Duration,
+    /// Longest time of a request, such as 30s; 0: no limit; default: 75s
+    #[arg(long, value_name = "DURATION", value_parser = timeout, allow_hyphen_values = true)]
+    request_timeout: Option<Duration>,
 }
 
 /// Parses a timeout: a duration such as `30s`, or a number of seconds.
@@ -101,6 +104,11 @@ impl Connection {
         self.namespace.as_deref()
     }
 
+    /// The longest time of a request, as the command line gives it. `None`: the default counts.
+    pub(crate) fn given_timeout(&self) -> Option<Duration> {
+        self.request_timeout
+    }
+
     /// Connects to the cluster.
     async fn open(&self) -> Result<Workplace, Error> {
         self.place(shown).await
@@ -120,7 +128,7 @@ impl Connection {
     /// The cluster and the user for a client.
     fn login(&self) -> Login {
         let Self { kubeconfig, context, user, groups, request_timeout, .. } = self.clone();
-        Login { kubeconfig, context, user, groups, timeout: Some(request_timeout) }
+        Login { kubeconfig, context, user, groups, timeout: Some(request_timeout.unwrap_or(REQUEST)) }
     }
 }
 

@@ -9,12 +9,19 @@ use std::{
     time::Duration,
 };
 
+use axum::body::Body;
+use futures::{TryStreamExt, stream};
+use http::Response;
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{Instant, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
+use tower::BoxError;
 
 use super::proxy::Proxy;
 
@@ -47,8 +54,9 @@ pub struct Login {
     pub user: Option<String>,
     /// The groups of the impersonated user.
     pub groups: Vec<String>,
-    /// The longest silence of the API server in an answer, and the longest wait for a connection, which is at most 30
-    /// seconds. `Duration::MAX`: no limit for an answer. `None`: 75 seconds.
+    /// The longest time of a request, from its connection to the end of its answer. A connection has 30 seconds at
+    /// most. `Duration::MAX`: no limit for an answer. `None`: no limit for a whole request, and 75 seconds for a
+    /// silence.
     pub timeout: Option<Duration>,
 }
 
@@ -81,9 +89,7 @@ pub async fn client_as(login: &Login) -> Result<Client, Unreachable> {
         None => Config::incluster().map_err(|error| nowhere(&error))?,
     };
     config.default_retry = false;
-    let limit = login.timeout.unwrap_or(SILENCE);
-    config.read_timeout = Some(limit).filter(|limit| *limit < Duration::MAX);
-    config.connect_timeout = config.connect_timeout.map(|connect| connect.min(limit));
+    config.read_timeout = login.timeout.is_none().then_some(SILENCE);
     if login.user.is_some() {
         config.auth_info.impersonate.clone_from(&login.user);
         config.auth_info.impersonate_groups = Some(login.groups.clone());
@@ -97,7 +103,26 @@ pub async fn client_as(login: &Login) -> Result<Client, Unreachable> {
         }
         None => Client::try_from(config),
     };
-    client.map_err(|error| Unreachable::NoClient(error.to_string()))
+    let client = client.map_err(|error| Unreachable::NoClient(error.to_string()))?;
+    let limit = login.timeout.filter(|limit| *limit < Duration::MAX);
+    Ok(limit.map_or(client.clone(), |limit| limited(client, limit)))
+}
+
+/// A client whose requests end after `limit`, each with its connection and the body of its answer.
+fn limited(client: Client, limit: Duration) -> Client {
+    let namespace = client.default_namespace().to_owned();
+    let service = tower::service_fn(move |request| {
+        let (client, end) = (client.clone(), Instant::now() + limit);
+        async move {
+            let (head, body) = timeout_at(end, client.send(request)).await??.into_parts();
+            let parts = stream::try_unfold(Body::new(body).into_data_stream(), move |mut rest| async move {
+                let next = timeout_at(end, rest.try_next()).await??;
+                Ok::<_, BoxError>(next.map(|part| (part, rest)))
+            });
+            Ok::<_, BoxError>(Response::from_parts(head, Body::from_stream(parts)))
+        }
+    });
+    Client::new(service, namespace)
 }
 
 /// The kubeconfig that `login` names, with its context as the current one. `None` if there is no kubeconfig.

@@ -16,7 +16,7 @@ use kube::{
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::{Desk, Extent, Why, rights};
+use super::{Desk, Extent, Why, refusal::with_causes, rights};
 use crate::crd::ApiToken;
 
 /// The longest wait for an answer. The API server itself waits longer for a Pod whose node is gone.
@@ -113,7 +113,7 @@ impl Survey {
         *request.headers_mut() = headers;
         request.headers_mut().entry(ACCEPT).or_insert(http::HeaderValue::from_static("application/json, */*"));
         let (parts, body) = self.client.send(request).await?.into_parts();
-        let bytes = to_bytes(Body::new(body), LONGEST).await.map_err(|_| Why::unreadable())?;
+        let bytes = to_bytes(Body::new(body), LONGEST).await.map_err(|error| Why::Unavailable(with_causes(&error)))?;
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let of_server = |status: &Status| !parts.status.is_success() && status.code == parts.status.as_u16();
         match serde_json::from_str::<Status>(&text).ok().filter(of_server) {

@@ -1,11 +1,12 @@
 //! `kubectl tokenry list`: the tokens, as a person looks for them.
 
-use std::{collections::BTreeMap, pin::pin, slice};
+use std::{collections::BTreeMap, pin::pin, slice, time::Duration};
 
 use clap::{Args, ValueEnum};
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use kube::{ResourceExt, runtime::watcher::Event};
+use tokio::time::sleep;
 
 use super::{
     printed::PrintedRows,
@@ -54,7 +55,7 @@ pub(crate) struct List {
     /// Form of the output
     #[arg(long, short, default_value = "table")]
     output: ListForm,
-    /// Print each token that changes, until Ctrl-C
+    /// Print each token that changes, until Ctrl-C or the end of --request-timeout
     #[arg(long, short)]
     watch: bool,
     #[command(flatten)]
@@ -88,7 +89,7 @@ impl List {
                 false => self.once(place, me.as_deref()).await,
             }
         });
-        // A watch has no other end, so there is nothing to say.
+        // A watch is ended on purpose, so there is nothing to say.
         match ended {
             Err(Error::Interrupted(_)) if self.watch => Err(Error::Interrupted(String::new())),
             other => other,
@@ -118,7 +119,7 @@ impl List {
         (!self.all_namespaces).then_some(&*place.namespace)
     }
 
-    /// Prints the tokens, and then each token that changes. Never ends by itself.
+    /// Prints the tokens, and then each token that changes. As with kubectl, a given timeout of requests ends it.
     async fn follow(&self, place: &Workplace, me: Option<&str>) -> Result<(), Error> {
         // The stream below would wait for these rights without a word.
         self.find(place).await?;
@@ -127,7 +128,9 @@ impl List {
             return Err(unwatched(place, namespace).await);
         }
         let mut printed = PrintedRows::default();
-        let mut heard = pin!(place.desk.watch::<ApiToken>(namespace, self.selector.as_deref()));
+        let heard = place.desk.watch::<ApiToken>(namespace, self.selector.as_deref());
+        let limit = self.connection.given_timeout().unwrap_or(Duration::MAX);
+        let mut heard = pin!(heard.take_until(sleep(limit)));
         let mut begun = None;
         while let Some(heard) = heard.next().await {
             let Heard::Event(event) = heard else { continue };

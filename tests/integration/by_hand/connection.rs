@@ -2,9 +2,12 @@
 
 use std::{
     fs,
-    net::TcpListener,
+    io::{BufRead, BufReader, Write},
+    net::{TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use serde_json::json;
@@ -51,6 +54,37 @@ fn a_request_ends_at_its_timeout_also_while_it_connects() {
         }
         patient.kill().unwrap();
         patient.wait().unwrap();
+    }
+}
+
+/// Begins an answer, and sends a byte of its body every 100 ms for a minute.
+fn trickle(caller: &mut TcpStream) -> std::io::Result<()> {
+    BufReader::new(caller.try_clone()?).lines().map_while(Result::ok).find(String::is_empty);
+    caller.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 600\r\n\r\n")?;
+    (0..600).try_for_each(|_| {
+        thread::sleep(Duration::from_millis(100));
+        caller.write_all(b" ")
+    })
+}
+
+#[test]
+fn a_request_ends_at_its_timeout_also_while_its_answer_trickles() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = format!("http://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for mut caller in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || trickle(&mut caller));
+        }
+    });
+    for args in [&["list"][..], &["list", "--watch"], &["show", "ci"], &["create", "ci"], &["version"]] {
+        let begun = Instant::now();
+        let (code, told) = ended(tokenry(&server, &[args, &["--request-timeout", "1s"]].concat()).spawn().unwrap());
+        assert_eq!(code, Some(3), "{args:?}: {told}");
+        assert!(
+            told.contains("the API server is not available: no answer in time; look at the kube"),
+            "{args:?}: {told}"
+        );
+        assert!(begun.elapsed() < Duration::from_secs(30), "{args:?}");
     }
 }
 

@@ -54,3 +54,12 @@ async fn a_watch_without_the_right_to_watch_says_so_and_ends() {
     );
     assert!(refused.failed(4).contains(&told), "{refused:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_ends_at_a_given_timeout_of_requests() {
+    let (judged, _operator) = setting("timed").await;
+    let alice = hand(&judged, "alice", json!([])).await;
+    alice.may_on("watch", "apitokens", "").await;
+    let told = alice.tokenry(&["list", "--watch", "--request-timeout", "3s"]).await;
+    assert!(told.well().is_empty() && told.err == "no ApiToken matches yet\n", "{told:?}");
+}
