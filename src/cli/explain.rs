@@ -132,6 +132,7 @@ impl Explain {
             instance: question.instance.as_ref().map(|key| (&*key.namespace, &*key.name)),
             request: &self.request,
             verifier: &self.asked,
+            limit: self.connection.given_timeout(),
         })
     }
 }

@@ -1,5 +1,7 @@
 //! `explain` for a user that may not read the Instance: the status of the token, and the verdict of a verifier.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::{
@@ -33,6 +35,8 @@ pub(super) struct UnreadQuestion<'a> {
     pub(super) request: &'a AskedRequest,
     /// The verifier to ask, if the user names one.
     pub(super) verifier: &'a AskedVerifier,
+    /// The longest wait for that verifier, if the user gives one.
+    pub(super) limit: Option<Duration>,
 }
 
 /// Explains as much as the user may read. `refusal` is that of the object that the user may not read.
@@ -77,7 +81,7 @@ pub(super) async fn explain(place: &Workplace, asked: &UnreadQuestion<'_>, refus
     let secret = show::secret(&token).ok_or_else(unserved)?;
     let shown = place.desk.value(home, secret).await.map_err(|refusal| Error::of_value(refusal, &token, "--read"))?;
     let value = shown.and_then(|shown| shown.plaintext()).ok_or_else(unserved)?;
-    let verifier = VerifierAddress { url, ca: ca.as_deref(), name: asked.verifier.name() };
+    let verifier = VerifierAddress { url, ca: ca.as_deref(), name: asked.verifier.name(), limit: asked.limit };
     let progress = Progress::of("waiting for the verifier");
     let verdict = present(&verifier, &PresentedValue { instance, method, path }, &value).await;
     drop(progress);

@@ -23,7 +23,7 @@ use super::{
     survey::HttpReply,
 };
 
-/// The longest wait for the verdict.
+/// The longest wait for the verdict, unless the user gives another one.
 const LIMIT: Duration = Duration::from_secs(10);
 /// The longest answer that is read, in bytes.
 const LONGEST: usize = 64 * 1024;
@@ -59,14 +59,26 @@ pub struct VerifierAddress<'a> {
     pub ca: Option<&'a str>,
     /// The name in the certificate of the verifier. Default: the host of the address.
     pub name: Option<&'a str>,
+    /// The longest wait for the whole verdict. Default: 10 seconds.
+    pub limit: Option<Duration>,
 }
 
 /// The verdict of a verifier on a request with `value`. The value is sent to this verifier alone: as a bearer token, or
 /// else in the header `api-token`.
 ///
 /// # Errors
-/// The address cannot be used, or nobody answers there.
+/// The address cannot be used, or nobody answers there in time.
 pub async fn present(
+    verifier: &VerifierAddress<'_>,
+    asked: &PresentedValue<'_>,
+    value: &str,
+) -> Result<HttpReply, NoVerdict> {
+    let limit = verifier.limit.unwrap_or(LIMIT);
+    let late = |_| NoVerdict::Away(format!("{} does not answer within {} s", verifier.url, limit.as_secs()));
+    timeout(limit, presented(verifier, asked, value)).await.map_err(late)?
+}
+
+async fn presented(
     verifier: &VerifierAddress<'_>,
     asked: &PresentedValue<'_>,
     value: &str,
@@ -99,8 +111,7 @@ async fn ask(
     request.headers_mut().insert(header, credential);
     request.headers_mut().insert("x-forwarded-method", HeaderValue::from_str(asked.method).map_err(odd)?);
     request.headers_mut().insert("x-forwarded-uri", HeaderValue::from_str(asked.path).map_err(odd)?);
-    let late = |_| NoVerdict::Away(format!("{} does not answer within {} s", verifier.url, LIMIT.as_secs()));
-    timeout(LIMIT, sent(verifier, authority, request)).await.map_err(late)?
+    sent(verifier, authority, request).await
 }
 
 /// Sends a request on a connection of its own.
@@ -161,11 +172,12 @@ async fn exchanged(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::{io::AsyncWriteExt, net::TcpListener, time::sleep};
 
     #[tokio::test]
     async fn an_address_that_cannot_be_asked_is_told_and_no_value_is() {
         let asked = PresentedValue { instance: ("a", "b"), method: "GET", path: "/" };
-        let at = |url| VerifierAddress { url, ca: None, name: None };
+        let at = |url| VerifierAddress { url, ca: None, name: None, limit: None };
         for odd in ["localhost:8080", "ftp://x", "http://a b", ""] {
             let told = present(&at(odd), &asked, "secret").await.unwrap_err().to_string();
             let advice = "give an address such as http://localhost:8080";
@@ -178,5 +190,21 @@ mod tests {
         assert!(told.contains("plain HTTP shows the value to the network") && !told.contains("secret"), "{told}");
         let told = present(&at("http://127.0.0.1:1"), &asked, "secret").await.unwrap_err();
         assert!(matches!(told, NoVerdict::Away(_)) && !told.to_string().contains("secret"), "{told}");
+    }
+    #[tokio::test]
+    async fn a_verifier_whose_answer_trickles_has_the_limit_for_the_whole_answer() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut caller, _) = listener.accept().await.unwrap();
+            caller.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n").await.unwrap();
+            while caller.write_all(b" ").await.is_ok() {
+                sleep(Duration::from_millis(100)).await;
+            }
+        });
+        let verifier = VerifierAddress { url: &url, ca: None, name: None, limit: Some(Duration::from_secs(1)) };
+        let asked = PresentedValue { instance: ("a", "b"), method: "GET", path: "/" };
+        let told = present(&verifier, &asked, "secret").await.unwrap_err();
+        assert_eq!(told, NoVerdict::Away(format!("{url} does not answer within 1 s")));
     }
 }
