@@ -96,7 +96,7 @@ impl Verify {
     /// The API server refused the read or did not answer.
     async fn find(&self, place: &Workplace, id: &str, digest: Digest) -> Result<Option<Key>, Error> {
         if !self.all_namespaces {
-            let here: Vec<ApiToken> = place.desk.list(Some(&place.namespace), None).await?;
+            let here: Vec<ApiToken> = place.desk.list_needed(Some(&place.namespace), None).await?;
             if let Some(found) = serving(&here, id, digest) {
                 return Ok(Some(found));
             }

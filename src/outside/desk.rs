@@ -214,6 +214,15 @@ impl Desk {
     }
 
     /// True if there is no namespace of this name. False also if the user may not look for it.
+    /// The current object of that name, without which the command cannot continue. A refusal that a grant on its way
+    /// can lift is tried again.
+    ///
+    /// # Errors
+    /// As of [`find`](Self::find).
+    pub async fn find_needed<K: Read>(&self, namespace: &str, name: &str) -> Result<Option<K>, Refusal> {
+        self.once_granted(Intent::Do, async || self.reader.live(namespace, name).await).await
+    }
+
     ///
     /// # Errors
     /// The API server did not answer.
@@ -238,14 +247,16 @@ impl Desk {
     /// # Errors
     /// The API server refused the list or did not answer.
     pub async fn list<K: Read>(&self, namespace: Option<&str>, labels: Option<&str>) -> Result<Vec<K>, Refusal> {
-        let (mut all, mut params) = (Vec::new(), ListParams::default().limit(PAGE));
-        params.label_selector = labels.map(str::to_owned);
-        loop {
-            let page = self.shown(self.reader.page::<K>(namespace, &params)).await?;
-            all.extend(page.objects);
-            let Some(more) = page.more else { return Ok(all) };
-            params = params.continue_token(&more);
-        }
+        self.shown(self.reader.pages(namespace, labels)).await
+    }
+
+    /// All objects of a kind, as of [`list`](Self::list), without which the command cannot continue. A refusal that a
+    /// grant on its way can lift is tried again.
+    ///
+    /// # Errors
+    /// As of [`list`](Self::list).
+    pub async fn list_needed<K: Read>(&self, namespace: Option<&str>, labels: Option<&str>) -> Result<Vec<K>, Refusal> {
+        self.once_granted(Intent::Do, async || self.reader.pages(namespace, labels).await).await
     }
 
     /// The Events about the object with this uid.
@@ -546,6 +557,18 @@ pub(super) struct ListPage<K> {
 
 impl Reader {
     /// A page of the objects of a kind in `namespace`; `None`: in all namespaces.
+    /// All objects of a kind with these labels in `namespace`; `None`: in all namespaces.
+    async fn pages<K: Read>(&self, namespace: Option<&str>, labels: Option<&str>) -> Result<Vec<K>, Refusal> {
+        let (mut all, mut params) = (Vec::new(), ListParams::default().limit(PAGE));
+        params.label_selector = labels.map(str::to_owned);
+        loop {
+            let page = self.page(namespace, &params).await?;
+            all.extend(page.objects);
+            let Some(more) = page.more else { return Ok(all) };
+            params = params.continue_token(&more);
+        }
+    }
+
     async fn page<K: Read>(&self, namespace: Option<&str>, params: &ListParams) -> Result<ListPage<K>, Refusal> {
         let api: Api<Readable<K>> = match namespace {
             Some(namespace) => Api::namespaced(self.client.clone(), namespace),

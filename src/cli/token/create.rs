@@ -194,10 +194,10 @@ impl Create {
         let Workplace { desk, namespace } = place;
         if let Some(given) = &self.instance {
             let Key { namespace, name } = named(given, namespace);
-            let found: Option<Instance> = desk.find(&namespace, &name).await?;
+            let found: Option<Instance> = desk.find_needed(&namespace, &name).await?;
             return found.ok_or_else(|| Error::Missing(format!("Instance {namespace}/{name} does not exist")));
         }
-        let mut all: Vec<Instance> = desk.list(Some(namespace), None).await?;
+        let mut all: Vec<Instance> = desk.list_needed(Some(namespace), None).await?;
         let names = all.iter().map(ResourceExt::name_any).collect::<Vec<_>>().join(", ");
         match (all.pop(), all.is_empty()) {
             (Some(only), true) => Ok(only),

@@ -62,10 +62,10 @@ impl Delete {
     async fn account(&self, place: &Workplace, name: &str) -> Result<(), Error> {
         let Workplace { desk, namespace } = place;
         let refused = |refusal| lacking::refused(refusal, pick::CHANGES);
-        let found: Option<Account> = desk.find(namespace, name).await.map_err(refused)?;
+        let found: Option<Account> = desk.find_needed(namespace, name).await.map_err(refused)?;
         let missing = || Error::Missing(format!("ServiceAccount {namespace}/{name} of tokenry.dev does not exist"));
         let account = found.ok_or_else(missing)?;
-        let mut tokens: Vec<ApiToken> = desk.list(Some(namespace), None).await.map_err(refused)?;
+        let mut tokens: Vec<ApiToken> = desk.list_needed(Some(namespace), None).await.map_err(refused)?;
         tokens.retain(|token| {
             let bound = token.status.as_ref().and_then(|status| status.account.as_ref());
             bound.is_some_and(|bound| Some(&bound.uid) == account.metadata.uid.as_ref()) && wait::ended(token).is_none()

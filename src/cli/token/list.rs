@@ -111,7 +111,7 @@ impl List {
     }
 
     async fn find(&self, place: &Workplace) -> Result<Vec<ApiToken>, Error> {
-        let found = place.desk.list(self.namespace(place), self.selector.as_deref()).await?;
+        let found = place.desk.list_needed(self.namespace(place), self.selector.as_deref()).await?;
         Ok(found.into_iter().map(without_managers).collect())
     }
 

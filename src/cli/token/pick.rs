@@ -90,7 +90,7 @@ impl Pick {
     pub(crate) async fn find(&self, place: &Workplace, rights: &PickRights) -> Result<Picked, Error> {
         let Workplace { desk, namespace } = place;
         if self.selector.is_some() || self.all {
-            let found = desk.list(Some(namespace), self.selector.as_deref()).await;
+            let found = desk.list_needed(Some(namespace), self.selector.as_deref()).await;
             let tokens: Vec<ApiToken> = found.map_err(|refusal| lacking::refused(refusal, rights.all))?;
             let nothing = || Error::Missing(format!("no ApiToken matches in namespace {namespace}"));
             return if tokens.is_empty() { Err(nothing()) } else { Ok(Picked { tokens, failed: Vec::new() }) };
@@ -155,7 +155,7 @@ impl Pick {
 /// The token does not exist, or the API server refused the read.
 pub(crate) async fn one(place: &Workplace, name: &str, words: &[&str]) -> Result<ApiToken, Error> {
     let Workplace { desk, namespace } = place;
-    let found = desk.find(namespace, name).await.map_err(|refusal| lacking::refused(refusal, words))?;
+    let found = desk.find_needed(namespace, name).await.map_err(|refusal| lacking::refused(refusal, words))?;
     found.ok_or_else(|| {
         Error::Missing(format!(
             "ApiToken {namespace}/{name} does not exist; `{}` lists those that do",

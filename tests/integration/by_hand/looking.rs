@@ -1,9 +1,10 @@
 //! In a real pseudo-terminal: the commands that only look, and the end of an account.
 
-use std::process::Command;
+use std::{process::Command, time::Duration};
 
 use serde_json::json;
 use tokenry::crd::Account;
+use tokio::time::{Instant, sleep};
 
 use super::{
     hand, secrets, setting,
@@ -119,4 +120,27 @@ async fn an_account_is_deleted_at_a_terminal_by_its_name_and_its_tokens_end_with
         assert_eq!(code(&asked), exit, "{typed}");
     }
     judged.world.await_reason("ci", "AccountDeleted").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_waits_for_a_grant_that_the_api_server_does_not_heed_yet() {
+    let (judged, _operator) = setting("heeded").await;
+    let spec = json!({"instanceRef": {"name": "eem"}, "owner": "user:bob"});
+    judged.world.accepts("ApiToken", "ci", spec).await;
+    judged.world.await_reason("ci", "Active").await;
+    for args in [&["list"][..], &["status", "ci"], &["show", "ci"], &["plan", "revoke", "ci"], &["verify"]] {
+        let user = judged.stranger(args[0], &[]);
+        let late = async {
+            sleep(Duration::from_millis(300)).await;
+            let read = json!({"apiGroups": ["tokenry.dev"], "resources": ["*"], "verbs": ["get", "list"]});
+            user.may(json!([read, {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}])).await;
+        };
+        let value = judged.world.value("ci").await.unwrap();
+        let (done, ()) = tokio::join!(user.tokenry_reading(&value, args), late);
+        done.well();
+    }
+    let begun = Instant::now();
+    let refused = judged.stranger("erin", &[]).tokenry(&["list"]).await;
+    assert!(refused.failed(4).contains("you may not list apitokens.tokenry.dev"), "{refused:?}");
+    assert!(begun.elapsed() < Duration::from_secs(9), "no operator grants this right");
 }
