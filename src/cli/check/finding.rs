@@ -72,8 +72,26 @@ pub(super) struct CheckResult {
     pub(super) health: Health,
     /// The things that are wrong. Empty if all is well.
     wrong: Vec<String>,
-    /// The next step. Empty if all is well.
-    hint: String,
+    /// The next step. `None` if all is well.
+    hint: Option<Hint>,
+}
+
+/// The next step after a check that is not fine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Hint {
+    /// A step for this check.
+    Step(String),
+    /// The user lacks the right to make the check. The output for people says this step once.
+    Administrator,
+}
+
+impl Hint {
+    fn text(&self) -> &str {
+        match self {
+            Self::Step(step) => step,
+            Self::Administrator => ADMINISTRATOR,
+        }
+    }
 }
 
 /// The results of the checks of one part.
@@ -92,15 +110,17 @@ impl Results {
     pub(super) fn add(&mut self, wanted: impl Into<String>, wrong: Vec<String>, (otherwise, hint): (Health, &str)) {
         let is_fine = wrong.is_empty();
         let health = if is_fine { Health::Fine } else { otherwise };
-        let hint = if is_fine { String::new() } else { hint.to_owned() };
+        let hint = (!is_fine).then(|| Hint::Step(hint.to_owned()));
         self.all.push(CheckResult { part: self.part, wanted: wanted.into(), health, wrong, hint });
     }
 
     /// Adds a check that could not be made, because a request of the user failed. `right` is the permission that the
     /// request needs, such as `list pods in namespace tokenry-system`.
     pub(super) fn unseen(&mut self, wanted: impl Into<String>, why: &Why, right: &str) {
-        let hint = if matches!(why, Why::Forbidden(_)) { ADMINISTRATOR } else { "run the check again" };
-        self.add(wanted, vec![format!("not checked: {}", unseen(why, right))], (Health::Warning, hint));
+        let again = || Hint::Step("run the check again".to_owned());
+        let hint = Some(if matches!(why, Why::Forbidden(_)) { Hint::Administrator } else { again() });
+        let (wrong, health) = (vec![format!("not checked: {}", unseen(why, right))], Health::Warning);
+        self.all.push(CheckResult { part: self.part, wanted: wanted.into(), health, wrong, hint });
     }
 
     /// The results.
@@ -109,7 +129,7 @@ impl Results {
     }
 }
 
-/// The next step after checks that could not be made for want of a right. The output for people says it once.
+/// The next step after checks that could not be made for want of a right.
 const ADMINISTRATOR: &str = "`kubectl tokenry docs check#rights-of-a-user-that-checks` names the right for each check; or \
     let an administrator run this check";
 
@@ -147,7 +167,7 @@ pub(super) fn print(results: &[CheckResult], form: ResultsForm, command: &str) -
         ResultsForm::Table => table(results),
         ResultsForm::Short => results.iter().filter(|result| result.health != Health::Fine).for_each(one),
     }
-    if form != ResultsForm::Json && results.iter().any(|result| result.hint == ADMINISTRATOR) {
+    if form != ResultsForm::Json && results.iter().any(|result| result.hint == Some(Hint::Administrator)) {
         screen::say(&format!("{ADMINISTRATOR}:\n  {command}"));
     }
     if worst(results) == Health::Failed { Err(Error::No) } else { Ok(()) }
@@ -158,7 +178,7 @@ fn json(results: &[CheckResult]) -> Value {
         let mut shown = json!({"part": part.name(), "check": wanted, "health": health});
         if *health != Health::Fine {
             shown["wrong"] = json!(wrong);
-            shown["hint"] = json!(hint);
+            shown["hint"] = json!(hint.as_ref().map(Hint::text));
             shown["see"] = json!(part.link());
         }
         shown
@@ -196,13 +216,9 @@ fn one(CheckResult { part, wanted, health, wrong, hint }: &CheckResult) {
         let see = format!("see: {}", part.link());
         let (shown, rest) = wrong.split_at(wrong.len().min(SHOWN));
         let rest = (!rest.is_empty()).then(|| format!("and {} more, which --output json lists", rest.len()));
-        let hint = Some(hint).filter(|hint| *hint != ADMINISTRATOR);
-        shown
-            .iter()
-            .chain(&rest)
-            .chain(hint)
-            .chain([&see])
-            .for_each(|text| put(&format!("{}\n", screen::indented(text))));
+        let step = hint.iter().filter(|hint| **hint != Hint::Administrator).map(Hint::text);
+        let below = shown.iter().chain(&rest).map(String::as_str).chain(step).chain([&*see]);
+        below.for_each(|text| put(&format!("{}\n", screen::indented(text))));
     }
 }
 
