@@ -25,7 +25,7 @@ use super::{
     unguarded::unguarded,
 };
 use crate::{
-    access::{Ground, Rules},
+    access::Rules,
     crd::guarding::realm,
     outside::{
         Clock, Hearing, Reviewer,
@@ -307,10 +307,7 @@ impl Door {
         match credential {
             Ok(credential) => {
                 let mut verdict = check_by((index, entry), instance, credential.text(), request.as_ref(), whole(at));
-                let is_unnamed = wanted.is_some_and(Requested::is_unnamed);
-                if is_unnamed && verdict.cause == Cause::Refused(Ground::PathRefused) {
-                    verdict.cause = Cause::RequestUnnamed;
-                }
+                verdict.cause = wanted.map_or(verdict.cause, |wanted| wanted.cause(verdict.cause));
                 let may_be_news = verdict.cause.may_be_news();
                 (verdict, may_be_news)
             }
