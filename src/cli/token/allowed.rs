@@ -6,7 +6,6 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::Value;
 
-use super::granted;
 use crate::{
     access::Rules,
     cli::{Error, connection::Workplace},
@@ -78,9 +77,7 @@ async fn check_policies(place: &Workplace, instance: &Instance, named: &[ObjectN
 /// # Errors
 /// The API server does not answer.
 pub(super) async fn instance_of(place: &Workplace, reference: &InstanceRef) -> Result<Option<Instance>, Error> {
-    let found = permitted(place.desk.find(reference.namespace_or(&place.namespace), reference.name.as_str()).await)?;
-    found.iter().for_each(|instance| granted::heed(place, instance));
-    Ok(found)
+    permitted(place.desk.find(reference.namespace_or(&place.namespace), reference.name.as_str()).await)
 }
 
 /// A found object. `None`: it does not exist, or the user may not read it.

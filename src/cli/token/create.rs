@@ -168,7 +168,7 @@ impl Create {
     /// The new token, if its Instance allows it.
     async fn wanted(&self, place: &Workplace, now: Timestamp) -> Result<WantedToken, Error> {
         let instance = self.instance(place).await?;
-        granted::heed(place, &instance);
+        granted::heed(place, Some(&instance));
         let key = Key::new(instance.namespace().unwrap_or_default(), instance.name_any());
         let token = self.token(&place.namespace, &key, self.role(&instance)?);
         allowed::check(place, &instance, &token, now).await?;

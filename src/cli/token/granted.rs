@@ -14,9 +14,9 @@ pub(crate) fn gives(instance: &Instance) -> bool {
     instance.grants_rights() && !says_off(instance)
 }
 
-/// Waits for no grant of the operator if it gives none by `instance`.
-pub(super) fn heed(place: &Workplace, instance: &Instance) {
-    if !gives(instance) {
+/// Waits for no grant of the operator if it gives none by `instance`. `None`: it may give some.
+pub(super) fn heed(place: &Workplace, instance: Option<&Instance>) {
+    if instance.is_some_and(|instance| !gives(instance)) {
         place.desk.expect_no_grant();
     }
 }

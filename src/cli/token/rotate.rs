@@ -104,6 +104,7 @@ impl Rotate {
         wait::paused(token).iter().for_each(|why| remark(why));
         let spec = self.spec(id);
         let instance = allowed::instance_of(place, &token.spec.instance_ref).await?;
+        granted::heed(place, instance.as_ref());
         allowed::check_change(place, instance.as_ref(), token, &spec, now).await?;
         if self.show && !self.is_right_to_come(place, instance.as_ref(), token).await? {
             needed::review_change(place, token, &spec, to_value(place, token)).await?;

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::{
     allowed,
     change::change,
+    granted,
     pick::{self, Picked},
     show, view, wait,
 };
@@ -180,6 +181,7 @@ fn set(connection: &Connection, name: &str, wanted: FieldChange, dry_run: bool, 
             return Err(Error::Missing(why));
         }
         let instance = allowed::instance_of(place, &token.spec.instance_ref).await?;
+        granted::heed(place, instance.as_ref());
         allowed::check_change(place, instance.as_ref(), &token, &spec, SystemClock.now()).await?;
         let told = wanted.told(&json!(token.spec)[wanted.field]);
         let known = wanted.known_value(&token);
