@@ -39,9 +39,12 @@ const QUEUE: usize = 1000;
 /// Maximum number of waiting events about objects of one namespace. A burst of one tenant loses only that tenant's
 /// events.
 const QUEUE_EACH: usize = 100;
-/// For this long, an event with the same name and reason about the same object only raises the first event's count. The
-/// first text stays, because the API server lets only the series be changed.
+/// For this long, an event with the same name, reason and text about the same object only raises the first event's
+/// count. Another text is another event, because the API server lets only the series of an event be changed.
 const TOGETHER: Duration = Duration::from_secs(10 * 60);
+/// Maximum number of events of one name and reason about one object within that time. A further text raises the count
+/// of the latest of them. client-go's recorder of core Events distinguishes as many texts.
+const TEXTS: usize = 10;
 /// Maximum number of events that are remembered for counting; client-go's recorder remembers as many.
 const REMEMBERED: usize = 4096;
 /// Maximum number of notes that are kept about one object until they are published.
@@ -281,11 +284,11 @@ impl Scribe {
     /// meanwhile is written again.
     async fn attempt(&mut self, Waiting { event, reason, failed, .. }: &Waiting) -> Result<(), Why> {
         let (now, matter) = (Instant::now(), Matter::of(event, *reason));
-        if let Some(series) = self.told.again(&matter, now) {
+        if let Some((repeated, series)) = self.told.again(&matter, now) {
             let answer = self.count(event, &series).await;
             self.note(Verb::PATCH, &answer, event);
             if answer.is_ok() {
-                self.told.put(matter, series);
+                self.told.put(repeated, series);
                 return Ok(());
             }
             if answer != Err(Why::Gone) {
@@ -384,19 +387,26 @@ async fn timely(asked: impl Future<Output = Result<Event, kube::Error>>) -> Resu
     answer.map_or_else(late, |answer| answer.map(|_| ()).map_err(Why::from))
 }
 
-/// The key of a series. Events about the same object with the same reason and type are one series.
+/// The key of a series. Events about the same object with the same reason, type and text are one series.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Matter {
     uid: Option<String>,
     name: Option<String>,
     reason: Reason,
     type_: Option<String>,
+    /// The text, as the last field: those that differ in the text alone lie side by side.
+    note: Option<String>,
 }
 
 impl Matter {
     fn of(event: &Event, reason: Reason) -> Self {
         let uid = event.regarding.as_ref().and_then(|regarding| regarding.uid.clone());
-        Self { uid, name: event.reason.clone(), reason, type_: event.type_.clone() }
+        Self { uid, name: event.reason.clone(), reason, type_: event.type_.clone(), note: event.note.clone() }
+    }
+
+    /// The same without its text. It lies before all of its texts.
+    fn textless(&self) -> Self {
+        Self { note: None, ..self.clone() }
     }
 }
 
@@ -425,11 +435,20 @@ impl Told {
         self.0.insert(matter, Series { name, count: 1, last: now });
     }
 
-    /// The event that this one repeats, if there is one, with the new count.
-    fn again(&self, matter: &Matter, now: Instant) -> Option<Series> {
-        let Series { name, count, last } = self.0.get(matter)?;
-        let is_near = now.duration_since(*last) < TOGETHER;
-        is_near.then(|| Series { name: name.clone(), count: count.saturating_add(1), last: now })
+    /// The event that this one repeats, if there is one, with the new count. After too many texts, that is the latest
+    /// event of another text.
+    fn again(&self, matter: &Matter, now: Instant) -> Option<(Matter, Series)> {
+        let is_near = |(_, series): &(&Matter, &Series)| now.duration_since(series.last) < TOGETHER;
+        let latest = || {
+            let kin = matter.textless();
+            let alike = self.0.range(&kin..).take_while(|(other, _)| other.textless() == kin).filter(is_near);
+            let alike: Vec<_> = alike.collect();
+            let is_full = alike.len() >= TEXTS;
+            alike.into_iter().max_by_key(|(_, series)| series.last).filter(|_| is_full)
+        };
+        let same = self.0.get_key_value(matter).filter(is_near);
+        let (repeated, Series { name, count, .. }) = same.or_else(latest)?;
+        Some((repeated.clone(), Series { name: name.clone(), count: count.saturating_add(1), last: now }))
     }
 
     /// Notes the count of an event after it was written.
@@ -526,7 +545,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_event_whose_answer_was_lost_is_written_once_and_counted_on() {
-        let notes = [("a", SOON, "1"), ("a", SOON, "2"), ("a", SOON, "3")];
+        let notes = [("a", SOON, "1"); 3];
         let (written, dropped) = written(&[("a", &[500, 409, 504, 200])], &notes, false).await;
         let expected = ["POST a 1 500", "POST a 1 409", "PATCH a again 504", "PATCH a again 200", "PATCH a again 200"];
         assert_eq!((written, dropped), (expected.map(str::to_owned).to_vec(), 0));
@@ -550,15 +569,15 @@ mod tests {
     }
 
     #[test]
-    fn events_of_one_reason_and_object_within_ten_minutes_are_one() {
+    fn events_of_one_reason_text_and_object_within_ten_minutes_are_one() {
         let (mut told, start) = (Told::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
         let first = event("a.1", "a", "Rejected");
         told.first(Matter::of(&first, Reason::Invalid), &first, at(0));
         let mut again_for = |event: Event, reason, seconds| {
             let matter = Matter::of(&event, reason);
-            let series = told.again(&matter, at(seconds))?;
-            told.put(matter, series.clone());
+            let (repeated, series) = told.again(&matter, at(seconds))?;
+            told.put(repeated, series.clone());
             Some((series.name, series.count))
         };
         assert_eq!(again_for(event("a.2", "a", "Rejected"), Reason::RoleMissing, 1), None, "another reason");
@@ -568,6 +587,27 @@ mod tests {
         assert_eq!(again(event("a.3", "a", "Rejected"), 599), Some(("a.1".into(), 2)));
         assert_eq!(again(event("a.4", "a", "Rejected"), 1198), Some(("a.1".into(), 3)));
         assert_eq!(again(event("a.5", "a", "Rejected"), 1798), None, "ten minutes after the last");
+    }
+
+    #[test]
+    fn events_of_ten_texts_are_ten_and_a_further_text_counts_to_the_latest() {
+        let (mut told, start) = (Told::default(), Instant::now());
+        let of =
+            |nth: u64| Event { note: Some(format!("text {nth}")), ..event(&format!("a.{nth}"), "a", "Regenerated") };
+        let matter = |nth| Matter::of(&of(nth), Reason::RegenerateAsked);
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let again = |told: &Told, nth, seconds| {
+            let (repeated, series) = told.again(&matter(nth), at(seconds))?;
+            Some((repeated.note.unwrap(), series.name, series.count))
+        };
+        let counted = |text: u64, count| Some((format!("text {text}"), format!("a.{text}"), count));
+        for nth in 0..TEXTS as u64 {
+            assert_eq!(again(&told, nth, nth), None, "{nth}");
+            told.first(matter(nth), &of(nth), at(nth));
+        }
+        assert_eq!(again(&told, 3, 20), counted(3, 2), "its own text");
+        assert_eq!(again(&told, 99, 20), counted(9, 2), "one text too many");
+        assert_eq!(again(&told, 99, 601), None, "two of the ten are over");
     }
 
     #[test]

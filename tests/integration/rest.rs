@@ -228,35 +228,44 @@ async fn what_is_told_again_is_counted_in_the_event_that_stands() {
     world.accepts("Instance", "eem", json!({})).await;
     world.accepts("ApiToken", "ci", json!({"instanceRef": {"name": "eem"}})).await;
     world.await_generation("ci", 1).await;
-    let regenerated = async || {
+    let told = async |reason: &str| {
         let events = world.api::<Event>().list(&ListParams::default()).await.unwrap();
-        let about = events.into_iter().filter(|event| event.reason.as_deref() == Some("Regenerated"));
-        about.map(|event| (event.name_any(), event.series.map_or(1, |series| series.count))).collect::<Vec<_>>()
-    };
-    let asks = async |nth: i64| {
-        world.change("ApiToken", "ci", json!({"regenerate": {"id": format!("again-{nth}")}})).await.unwrap();
-        world.await_generation("ci", nth + 1).await;
+        events.into_iter().filter(|event| event.reason.as_deref() == Some(reason)).collect::<Vec<_>>()
     };
     let counted = async |wanted: &[i32]| {
-        let counts =
-            async || regenerated().await.iter().map(|(_, count)| *count).eq(wanted.iter().copied()).then_some(());
+        let count = |event: &Event| event.series.as_ref().map_or(1, |series| series.count);
+        let counts = async || told("Suspended").await.iter().map(count).eq(wanted.iter().copied()).then_some(());
         world.eventually(&format!("the events count {wanted:?}"), counts).await;
     };
+    let suspended = async || {
+        for (active, reason) in [(false, "Suspended"), (true, "Active")] {
+            world.change("ApiToken", "ci", json!({ "active": active })).await.unwrap();
+            world.await_reason("ci", reason).await;
+        }
+    };
     for nth in 1..=3 {
-        asks(nth).await;
-        counted(&[i32::try_from(nth).unwrap()]).await;
+        suspended().await;
+        counted(&[nth]).await;
     }
-    let told = world.plane.kubectl(&["describe", "apitokens", "ci", "--namespace", &world.namespace]).unwrap();
-    assert!(told.lines().any(|line| line.contains("Regenerated") && line.contains("(x3 over ")), "{told}");
+    let described = world.plane.kubectl(&["describe", "apitokens", "ci", "--namespace", &world.namespace]).unwrap();
+    assert!(described.lines().any(|line| line.contains("Suspended") && line.contains("(x3 over ")), "{described}");
     // One that somebody has deleted is written anew, and another operator begins another.
-    let (first, _) = regenerated().await.remove(0);
+    let first = told("Suspended").await.remove(0).name_any();
     world.api::<Event>().delete(&first, &Default::default()).await.unwrap();
-    asks(4).await;
+    suspended().await;
     counted(&[1]).await;
     operator.stop().await;
     let _operator = world.operator(&Held::default()).await;
-    asks(5).await;
+    suspended().await;
     counted(&[1, 1]).await;
+    // Another text is another event.
+    for nth in [2, 3] {
+        world.change("ApiToken", "ci", json!({"regenerate": {"id": format!("again-{nth}")}})).await.unwrap();
+        world.await_generation("ci", nth).await;
+        let text = format!("RegenerateAsked: generation {nth} is published in Secret ci");
+        let is_told = async || told("Regenerated").await.iter().any(|event| event.note.as_ref() == Some(&text));
+        world.eventually(&text, async || is_told().await.then_some(())).await;
+    }
 }
 
 #[tokio::test]

@@ -31,7 +31,8 @@ pub fn conditions(root: &Path) -> String {
 pub fn reasons(root: &Path) -> String {
     let about = "A reason is one word. The lists up to Events belong to the operator, those after it to the verifier. \
                  Conditions, logs and metrics show them. [Troubleshooting](../troubleshooting.md) says \
-                 which steps help. Events of one name and reason about one object within ten minutes are one Event with a count.";
+                 which steps help. Events of one name, reason and text about one object within ten minutes are one \
+                 Event with a count.";
     let mut page = begin("Reasons and events", "`src/crd/reason.rs` and the verifier's causes", about);
     let all = variants(root, "src/crd/reason.rs", "reasons!");
     let mut groups: Vec<&str> = all.iter().map(|one| &*one.group).collect();
