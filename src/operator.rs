@@ -67,7 +67,7 @@ pub const RIGHTS: Wanted = Wanted {
         Right::new(Verb::UPDATE.status(), GROUP, "apitokens"),
         Right::new(Verb::UPDATE.status(), GROUP, "serviceaccounts"),
         Right::new(Verb::UPDATE.status(), GROUP, "accesspolicies"),
-        Right::new(Verb::GET, "", "secrets"),
+        Right::READ_VALUE,
         Right::new(Verb::LIST, "", "secrets"),
         Right::new(Verb::WATCH, "", "secrets"),
         Right::new(Verb::CREATE, "", "secrets"),
@@ -115,8 +115,8 @@ pub const GRANTING: [Right; 14] = [
     Right::new(Verb::CREATE, RBAC, "rolebindings"),
     Right::new(Verb::PATCH, RBAC, "rolebindings"),
     Right::new(Verb::DELETE, RBAC, "rolebindings"),
-    Right::new(Verb::ASSIGN, GROUP, "roles"),
-    Right::new(Verb::USE, GROUP, "serviceaccounts"),
+    Right::GIVE_ROLE,
+    Right::USE_ACCOUNT,
 ];
 
 /// The further permissions of an operator that keeps the verifier's certificate, or whose guards ask by HTTPS. It has

@@ -44,8 +44,6 @@ const MANAGER: &str = "tokenry-cli";
 /// The time for which a request is tried again that the operator may be about to permit. It keeps RoleBindings for
 /// members and owners.
 pub const GRANTED_WITHIN: Duration = Duration::from_secs(10);
-/// The rights in those RoleBindings.
-const GRANTED: [&str; 3] = ["assign roles.tokenry.dev", "use serviceaccounts.tokenry.dev", "get secrets"];
 /// The time for which any other forbidden request is tried again. The API server heeds a new RoleBinding after some
 /// moments.
 const HEEDED_WITHIN: Duration = Duration::from_secs(1);
@@ -72,11 +70,14 @@ pub enum DeskWait<'a> {
 impl DeskWait<'_> {
     /// The time for which a wait of this cause can help.
     fn limit(self) -> Duration {
-        let is_granted = |right: &str| GRANTED.iter().any(|granted| right.split('/').next() == Some(granted));
+        let is_granted = |lacked: &str| {
+            let right = lacked.split('/').next();
+            Right::GRANTED.iter().any(|granted| right == Some(&*granted.to_string()))
+        };
         let is_on_its_way = match self {
             Self::Answer => false,
-            Self::Grant(refusal) => lacked_by(refusal).is_some_and(|right| is_granted(&right)),
-            Self::Rights(rights) => rights.iter().all(|lacked| is_granted(&lacked.right.to_string())),
+            Self::Grant(refusal) => lacked_by(refusal).is_some_and(|lacked| is_granted(&lacked)),
+            Self::Rights(rights) => rights.iter().all(|lacked| Right::GRANTED.contains(&lacked.right)),
         };
         if is_on_its_way { GRANTED_WITHIN } else { HEEDED_WITHIN }
     }
@@ -213,7 +214,6 @@ impl Desk {
         self.shown(self.reader.live(namespace, name)).await
     }
 
-    /// True if there is no namespace of this name. False also if the user may not look for it.
     /// The current object of that name, without which the command cannot continue. A refusal that a grant on its way
     /// can lift is tried again.
     ///
@@ -223,6 +223,7 @@ impl Desk {
         self.once_granted(Intent::Do, async || self.reader.live(namespace, name).await).await
     }
 
+    /// True if there is no namespace of this name. False also if the user may not look for it.
     ///
     /// # Errors
     /// The API server did not answer.
@@ -556,7 +557,6 @@ pub(super) struct ListPage<K> {
 }
 
 impl Reader {
-    /// A page of the objects of a kind in `namespace`; `None`: in all namespaces.
     /// All objects of a kind with these labels in `namespace`; `None`: in all namespaces.
     async fn pages<K: Read>(&self, namespace: Option<&str>, labels: Option<&str>) -> Result<Vec<K>, Refusal> {
         let (mut all, mut params) = (Vec::new(), ListParams::default().limit(PAGE));
@@ -569,6 +569,7 @@ impl Reader {
         }
     }
 
+    /// A page of the objects of a kind in `namespace`; `None`: in all namespaces.
     async fn page<K: Read>(&self, namespace: Option<&str>, params: &ListParams) -> Result<ListPage<K>, Refusal> {
         let api: Api<Readable<K>> = match namespace {
             Some(namespace) => Api::namespaced(self.client.clone(), namespace),

@@ -11,9 +11,12 @@ use std::{
 };
 
 use futures::{StreamExt, stream};
-use k8s_openapi::api::authorization::v1::{
-    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SubjectAccessReview,
-    SubjectAccessReviewSpec,
+use k8s_openapi::api::{
+    authorization::v1::{
+        ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SubjectAccessReview,
+        SubjectAccessReviewSpec,
+    },
+    rbac::v1::PolicyRule,
 };
 use kube::{Api, Client, api::PostParams};
 use tokio::{
@@ -22,6 +25,7 @@ use tokio::{
 };
 
 use super::{Extent, Location, Verb, Why, telemetry};
+use crate::crd::GROUP;
 
 /// The wait between two checks, while a permission is missing or in doubt.
 const SOON: Duration = Duration::from_secs(5);
@@ -42,6 +46,15 @@ pub struct Right {
 }
 
 impl Right {
+    /// The permission to give a role of an Instance, which the operator grants to its members.
+    pub const GIVE_ROLE: Self = Self::new(Verb::ASSIGN, GROUP, "roles");
+    /// The permission to use an account, which the operator grants to its owner.
+    pub const USE_ACCOUNT: Self = Self::new(Verb::USE, GROUP, "serviceaccounts");
+    /// The permission to read a value, which the operator grants to the owner of the token.
+    pub const READ_VALUE: Self = Self::new(Verb::GET, "", "secrets");
+    /// The permissions that the operator grants to users.
+    pub const GRANTED: [Self; 3] = [Self::GIVE_ROLE, Self::USE_ACCOUNT, Self::READ_VALUE];
+
     /// The permission to `verb` the objects of `resource` in `group`, which is empty for the core group.
     pub const fn new(verb: Verb, group: &'static str, resource: &'static str) -> Self {
         Self { verb, group, resource }
@@ -52,6 +65,17 @@ impl Right {
     pub fn within(self, scope: &Extent) -> Self {
         let lists = self.resource == NAMESPACES && self.verb == Verb::LIST;
         if lists && *scope != Extent::Cluster { Self { verb: Verb::GET, ..self } } else { self }
+    }
+
+    /// The rule of a Role that gives this permission on the objects of these names.
+    pub fn rule(self, names: Vec<String>) -> PolicyRule {
+        PolicyRule {
+            api_groups: Some(vec![self.group.into()]),
+            resource_names: Some(names),
+            resources: Some(vec![self.resource.into()]),
+            verbs: vec![self.verb.name().into()],
+            ..PolicyRule::default()
+        }
     }
 
     /// The resource and the subresource, which is empty for the object itself.

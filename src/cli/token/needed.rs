@@ -41,7 +41,7 @@ impl GrantableRight {
 
     /// The right to read the value of a token in this Secret. `words` give it.
     pub(super) fn to_value(namespace: &str, secret: &str, words: &[&str]) -> Self {
-        Self::new(Right::new(Verb::GET, "", "secrets"), namespace, Some(secret), words)
+        Self::new(Right::READ_VALUE, namespace, Some(secret), words)
     }
 }
 

@@ -5,7 +5,8 @@ use kube::Resource;
 
 use crate::{
     access::{Grantee, Rules, givers, grantees, may_lend},
-    crd::{Account, ApiToken, GROUP, Instance, give, name, subject::SubjectKind},
+    crd::{Account, ApiToken, Instance, give, name, subject::SubjectKind},
+    outside::rights::Right,
 };
 
 /// The API group of Roles and RoleBindings.
@@ -65,24 +66,13 @@ fn subject(grantee: Grantee) -> RbacSubject {
     }
 }
 
-/// A rule about the objects of these names.
-fn rule(verb: &str, group: &str, resource: &str, names: Vec<String>) -> PolicyRule {
-    PolicyRule {
-        api_groups: Some(vec![group.into()]),
-        resource_names: Some(names),
-        resources: Some(vec![resource.into()]),
-        verbs: vec![verb.into()],
-        ..PolicyRule::default()
-    }
-}
-
 /// The rights of the members of an Instance: a member may give its role and the weaker ones.
 pub fn of_instance(instance: &Instance, rules: &Rules) -> Vec<Granted> {
     let own = instance.metadata.name.as_deref().unwrap_or_default();
     let granted = givers(instance, rules).into_iter().map(|givers| {
         let roles = givers.gives.iter().map(|role| format!("{own}:{role}")).collect();
         let called = name::granted("instance", &[own, &givers.role]);
-        Granted::new(instance, called, rule("assign", GROUP, "roles", roles), givers.grantees)
+        Granted::new(instance, called, Right::GIVE_ROLE.rule(roles), givers.grantees)
     });
     granted.collect()
 }
@@ -97,7 +87,7 @@ pub fn of_account(account: &Account, instance: &Instance, rules: &Rules) -> Opti
     }
     let own = account.metadata.name.clone().unwrap_or_default();
     let called = name::granted("account", &[&own]);
-    Some(Granted::new(account, called, rule("use", GROUP, "serviceaccounts", vec![own]), grantees))
+    Some(Granted::new(account, called, Right::USE_ACCOUNT.rule(vec![own]), grantees))
 }
 
 fn belongs_to_a_token(account: &Account) -> bool {
@@ -120,7 +110,7 @@ pub fn of_token(
         return None;
     }
     let called = name::granted("token", &[token.metadata.name.as_deref().unwrap_or_default()]);
-    Some(Granted::new(token, called, rule("get", "", "secrets", secrets), grantees))
+    Some(Granted::new(token, called, Right::READ_VALUE.rule(secrets), grantees))
 }
 
 #[cfg(test)]
