@@ -4,7 +4,7 @@
 //! kube's own choice differs from kubectl's. kube compares `NO_PROXY` with the proxy's address, even for the
 //! `proxy-url` of a kubeconfig. It fails on a list with an empty item. Inside a cluster it ignores the environment.
 
-use std::{error::Error, fmt, net::IpAddr};
+use std::{error::Error, fmt, io, net::IpAddr};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderValue, Uri};
@@ -121,7 +121,7 @@ impl Proxy {
             Some(TLS) => {
                 // Without a CA of its own, such a configuration trusts the roots of the system, or `SSL_CERT_FILE`.
                 let secured = Config::new(at).rustls_https_connector_with_connector(direct)?;
-                self.through(self.tunnel(secured), config)
+                self.through(self.tunnel(ServiceBuilder::new().map_err(untrusted).service(secured)), config)
             }
             _ => self.through(self.tunnel(direct), config),
         }
@@ -156,6 +156,18 @@ impl Proxy {
             .map_err(move |error| BoxError::from(format!("through the proxy {place}: {}", with_causes(&error))))
             .service(legacy::Client::builder(TokioExecutor::new()).build::<_, Body>(connector));
         Ok(Client::new(service, config.default_namespace))
+    }
+}
+
+/// The error of a connection to a proxy behind TLS. The connector has an error of input and output for TLS alone.
+fn untrusted(error: BoxError) -> BoxError {
+    match error.downcast::<io::Error>() {
+        Ok(error) => {
+            let why = with_causes(&*error);
+            format!("TLS with it failed: {why}; a root of the system, or of SSL_CERT_FILE, has to sign its certificate")
+                .into()
+        }
+        Err(other) => other,
     }
 }
 

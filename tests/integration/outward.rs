@@ -117,7 +117,9 @@ async fn a_proxy_behind_tls_needs_a_certificate_by_a_root_of_the_system() {
     let untrusting = world.explained(Some(&proxy), &[]).await.unwrap_err();
     let misnaming = world.explained(Some(&misnamed), &trusting).await.unwrap_err();
     for (told, host, why) in [(untrusting, "localhost", "UnknownIssuer"), (misnaming, "127.0.0.1", "not valid for")] {
-        assert!(told.contains(&format!("through the proxy https://{host}:{port}: ")) && told.contains(why), "{told}");
+        let failed = format!("through the proxy https://{host}:{port}: TLS with it failed: invalid peer certificate: ");
+        assert!(told.contains(&failed) && told.contains(why), "{told}");
+        assert!(told.contains("; a root of the system, or of SSL_CERT_FILE, has to sign its certificate"), "{told}");
         assert!(!told.contains("hidden") && !told.contains("alice"), "{told}");
     }
     assert_eq!(taken(&asked), []);
