@@ -8,7 +8,7 @@ use super::{
     Error, client,
     denial::cause,
     lacking::{self, LackedRight},
-    names,
+    names::{self, Nameable},
     screen::{Progress, remark},
 };
 use crate::{
@@ -29,7 +29,7 @@ const REQUEST: Duration = Duration::from_secs(75);
 #[command(next_help_heading = "Cluster and user")]
 pub(crate) struct Connection {
     /// Namespace; default: the namespace of the current context
-    #[arg(long, short, value_parser = names::label)]
+    #[arg(long, short, add = names::of(Nameable::Namespace), value_parser = names::label)]
     namespace: Option<String>,
     /// Path of the kubeconfig; default: KUBECONFIG, or else ~/.kube/config
     #[arg(long, value_name = "FILE")]

@@ -138,10 +138,10 @@ pub(crate) struct GrantRole {
     claim: Vec<String>,
     /// Give this role and no other one, as INSTANCE:ROLE, in the namespace of the Instance; INSTANCE:* is needed where
     /// no role is named
-    #[arg(long, value_name = "INSTANCE:ROLE", value_parser = role)]
+    #[arg(long, value_name = "INSTANCE:ROLE", add = names::of(Nameable::RoleOfInstance), value_parser = role)]
     role: Vec<String>,
     /// Name this owner, such as team:platform, and change its tokens
-    #[arg(long, value_name = "SUBJECT", value_parser = owner)]
+    #[arg(long, value_name = "SUBJECT", add = names::of(Nameable::Owner), value_parser = owner)]
     owner: Vec<String>,
     /// Read tokens, and revoke those of this organization
     #[arg(long, value_name = "ORGANIZATION", add = names::of(Nameable::Organization), value_parser = names::scope)]
@@ -152,7 +152,7 @@ pub(crate) struct GrantRole {
     revoke_token: Vec<String>,
     /// Add tokens to this AccessPolicy, as INSTANCE:POLICY, in the namespace of the Instance; INSTANCE alone: write
     /// policies that permit actions
-    #[arg(long, value_name = "INSTANCE:POLICY", value_parser = policy)]
+    #[arg(long, value_name = "INSTANCE:POLICY", add = names::of(Nameable::PolicyOfInstance), value_parser = policy)]
     policy: Vec<String>,
     /// Make tokens that act as this ServiceAccount of tokenry.dev
     #[arg(long, value_name = "NAME", add = names::of(Nameable::Account), value_parser = object)]

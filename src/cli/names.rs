@@ -31,6 +31,12 @@ const LABEL: usize = 63;
 const KINDS: [&str; 3] = ["apitoken", "apitokens", "apitok"];
 /// The word before the name of an account.
 pub(crate) const ACCOUNT: &str = "account";
+/// The field of `set` that gets a role.
+const ROLE: &str = "role";
+/// The field of `set` that gets policies.
+const POLICIES: &str = "policies";
+/// The id of the flag that names the namespace.
+const NAMESPACE: &str = "namespace";
 
 /// The names that a word can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +55,16 @@ pub(crate) enum Nameable {
     Policy,
     /// An organization of an Instance.
     Organization,
+    /// A role with its Instance, as INSTANCE:ROLE.
+    RoleOfInstance,
+    /// An Instance, or a policy with its Instance, as INSTANCE:POLICY.
+    PolicyOfInstance,
+    /// A role or a policy, by the field of `set` that gets it.
+    FieldValue,
+    /// An owner of a token, or a member of an Instance.
+    Owner,
+    /// A namespace.
+    Namespace,
 }
 
 /// Parses the name of an object.
@@ -106,10 +122,9 @@ impl ValueCompleter for Nameable {
     fn complete(&self, current: &OsStr) -> Vec<CompletionCandidate> {
         let Some(current) = current.to_str() else { return Vec::new() };
         let words: Vec<_> = env::args_os().filter_map(|word| word.into_string().ok()).collect();
-        let is_account = words.iter().any(|word| word == ACCOUNT);
         let names = client::block_on(async {
-            let place = place_of(words.into_iter())?.quietly().await?;
-            let names = self.after(is_account).names(&place);
+            let place = place_of(&words, *self)?.quietly().await?;
+            let names = self.after(&words).names(&place);
             timeout(LIMIT, names).await.unwrap_or_else(|_| Ok(BTreeSet::new()))
         });
         // A shell has no place for an error.
@@ -119,9 +134,15 @@ impl ValueCompleter for Nameable {
 }
 
 impl Nameable {
-    /// The names that a word can be, after the word `account` or without it.
-    fn after(self, is_account: bool) -> Self {
-        if is_account && self == Self::TokenOrAccount { Self::Account } else { self }
+    /// The names that a word can be, after these words.
+    fn after(self, words: &[String]) -> Self {
+        let ways = [
+            (Self::TokenOrAccount, ACCOUNT, Self::Account),
+            (Self::FieldValue, ROLE, Self::Role),
+            (Self::FieldValue, POLICIES, Self::Policy),
+        ];
+        let way = ways.into_iter().find(|(kind, word, _)| *kind == self && words.iter().any(|other| other == word));
+        way.map_or(self, |(.., narrower)| narrower)
     }
 
     /// The names in a namespace.
@@ -139,6 +160,22 @@ impl Nameable {
             Self::Policy => named::<AccessPolicy>(place).await?,
             Self::Organization => instances().await?.iter().flat_map(organizations).collect(),
             Self::Role => instances().await?.iter().flat_map(roles).collect(),
+            Self::RoleOfInstance => instances().await?.iter().flat_map(grantable).collect(),
+            Self::PolicyOfInstance => {
+                let policies: Vec<AccessPolicy> = place.desk.list(Some(&place.namespace), None).await?;
+                let full = |policy: &AccessPolicy| format!("{}:{}", policy.spec.instance_ref.name, policy.name_any());
+                policies.iter().map(full).chain(named::<Instance>(place).await?).collect()
+            }
+            Self::Owner => {
+                let tokens: Vec<ApiToken> = place.desk.list(Some(&place.namespace), None).await?;
+                let owners = tokens.iter().filter_map(|token| token.spec.owner.as_ref());
+                let instances = instances().await?;
+                let members = instances.iter().flat_map(|instance| &instance.spec.members);
+                owners.chain(members.map(|member| &member.subject)).map(ToString::to_string).collect()
+            }
+            Self::Namespace => place.desk.namespaces().await?.into_iter().collect(),
+            // No object names the value of another field.
+            Self::FieldValue => BTreeSet::new(),
         })
     }
 }
@@ -162,16 +199,24 @@ pub(crate) fn roles(instance: &Instance) -> Vec<String> {
     Rules::of(instance).map(|rules| rules.role_names().map(str::to_owned).collect()).unwrap_or_default()
 }
 
-/// The cluster and the user of a command line that is not complete yet. Its other words do not matter.
-fn place_of(mut words: impl Iterator<Item = String>) -> Result<Connection, Error> {
+/// The roles of an Instance as `grant` names them, and all of them.
+fn grantable(instance: &Instance) -> Vec<String> {
+    let all = roles(instance).into_iter().chain(["*".to_owned()]);
+    all.map(|role| format!("{}:{role}", instance.name_any())).collect()
+}
+
+/// The cluster and the user of a command line that is not complete yet. Its other words do not matter. A namespace that
+/// is being completed is none yet.
+fn place_of(words: &[String], kind: Nameable) -> Result<Connection, Error> {
     let command = Connection::augment_args(Command::new("words").no_binary_name(true));
-    let mut kept = Vec::new();
+    let (mut words, mut kept) = (words.iter(), Vec::new());
     while let Some(word) = words.next() {
-        let Some(arg) = command.get_arguments().find(|arg| begins(arg, &word)) else { continue };
-        let is_alone = word == format!("--{}", arg.get_long().unwrap_or_default()) || word.len() == 2;
-        kept.push(word);
-        if is_alone && matches!(arg.get_action(), ArgAction::Set | ArgAction::Append) {
-            kept.extend(words.next());
+        let Some(arg) = command.get_arguments().find(|arg| begins(arg, word)) else { continue };
+        let is_alone = *word == format!("--{}", arg.get_long().unwrap_or_default()) || word.len() == 2;
+        let takes_next = is_alone && matches!(arg.get_action(), ArgAction::Set | ArgAction::Append);
+        let value = if takes_next { words.next() } else { None };
+        if !(kind == Nameable::Namespace && arg.get_id() == NAMESPACE) {
+            kept.extend([word].into_iter().chain(value));
         }
     }
     let matches = command.try_get_matches_from(kept).map_err(|error| Error::Usage(error.to_string()))?;
@@ -216,7 +261,8 @@ mod tests {
 
     #[test]
     fn the_cluster_is_read_from_a_command_line_that_is_not_complete() {
-        let told = |line: &str| format!("{:?}", place_of(line.split(' ').map(str::to_owned)).unwrap());
+        let of = |line: &str, kind| place_of(&line.split(' ').map(str::to_owned).collect::<Vec<_>>(), kind);
+        let told = |line: &str| format!("{:?}", of(line, Nameable::Token).unwrap());
         for line in [
             "tokenry -- tokenry show -n a --context c --as u x",
             "kubectl_complete-tokenry revoke --reason -na --context=c --as=u ",
@@ -228,5 +274,12 @@ mod tests {
             }
         }
         assert!(told("tokenry show x").contains("namespace: None"));
+        for line in
+            ["tokenry show x --context c -n ", "tokenry show -n ev- --context c", "tokenry --namespace=A --context c"]
+        {
+            let told = format!("{:?}", of(line, Nameable::Namespace).unwrap());
+            assert!(told.contains("namespace: None") && told.contains(r#"context: Some("c")"#), "{line}: {told}");
+            assert!(of(line, Nameable::Token).is_err(), "{line}");
+        }
     }
 }

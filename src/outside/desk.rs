@@ -234,6 +234,15 @@ impl Desk {
         }
     }
 
+    /// The names of all namespaces.
+    ///
+    /// # Errors
+    /// The API server refused the list or did not answer.
+    pub async fn namespaces(&self) -> Result<Vec<String>, Refusal> {
+        let all = self.shown(self.reader.namespaces()).await?;
+        Ok(all.iter().map(ResourceExt::name_any).collect())
+    }
+
     /// The type of a Secret, without its data. `None` if the Secret does not exist.
     ///
     /// # Errors

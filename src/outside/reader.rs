@@ -113,6 +113,15 @@ impl Reader {
         found.map_err(Refusal::of::<Namespace, _>(Verb::GET, "", name))
     }
 
+    /// All current namespaces.
+    ///
+    /// # Errors
+    /// The API server refused the list or did not answer.
+    pub async fn namespaces(&self) -> Result<Vec<NamespaceMeta>, Refusal> {
+        let list = Api::<Namespace>::all(self.client.clone()).list_metadata(&ListParams::default()).await;
+        Ok(list.map_err(Refusal::of::<Namespace, _>(Verb::LIST, "", ""))?.items)
+    }
+
     /// The type of a Secret. Its data is not asked for: the API server answers with the columns of a table. `None` if
     /// the Secret does not exist.
     ///

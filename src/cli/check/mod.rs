@@ -20,7 +20,7 @@ use jiff::SignedDuration;
 use super::{
     Error, advice,
     connection::{Connection, Workplace},
-    names,
+    names::{self, Nameable},
     screen::{Health, Progress},
     token::times::limit,
 };
@@ -57,7 +57,8 @@ pub(crate) struct Checkup {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct System {
     /// Namespace of operator and verifier
-    #[arg(long, value_name = "NAMESPACE", default_value = "tokenry-system", value_parser = names::label)]
+    #[arg(long, value_name = "NAMESPACE", default_value = "tokenry-system")]
+    #[arg(add = names::of(Nameable::Namespace), value_parser = names::label)]
     pub(crate) system_namespace: String,
 }
 

@@ -48,7 +48,7 @@ pub(crate) struct Create {
     #[arg(long, conflicts_with = "role")]
     admin: bool,
     /// Owner, such as user:alice@example.com; default: the current user, where the API server records it
-    #[arg(long, value_name = "SUBJECT", value_parser = names::owner)]
+    #[arg(long, value_name = "SUBJECT", add = names::of(Nameable::Owner), value_parser = names::owner)]
     owner: Option<String>,
     /// Purpose of the token
     #[arg(long)]

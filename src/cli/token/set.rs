@@ -30,6 +30,7 @@ pub(crate) struct SetField {
     #[arg(add = names::of(Nameable::Token), value_parser = names::token)]
     name: String,
     /// New value; several projects or policies are separated by commas; an empty text removes the field
+    #[arg(add = names::of(Nameable::FieldValue))]
     value: String,
     /// Let the API server check the change, and change nothing
     #[arg(long)]
@@ -44,7 +45,7 @@ pub(crate) struct Transfer {
     #[arg(add = names::of(Nameable::Token), value_parser = names::token)]
     name: String,
     /// New owner, such as user:bob@example.com or team:platform
-    #[arg(long, value_name = "SUBJECT", value_parser = names::owner)]
+    #[arg(long, value_name = "SUBJECT", add = names::of(Nameable::Owner), value_parser = names::owner)]
     to: String,
     /// Let the API server check the change, and change nothing
     #[arg(long)]

@@ -37,7 +37,8 @@ fn beside(folder: &Path, user: &User<'_>, program: &str) -> Command {
 /// An Instance with an organization and a policy, and a token with its account.
 async fn filled(user: &User<'_>) {
     let world = &user.judged.world;
-    world.change("Instance", "eem", json!({"organizations": ["north", "south"]})).await.unwrap();
+    let members = json!([{"subject": "team:ops", "role": "viewer"}]);
+    world.change("Instance", "eem", json!({"organizations": ["north", "south"], "members": members})).await.unwrap();
     let of = |more: Value| {
         let mut spec = json!({"instanceRef": {"name": "eem"}});
         spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -85,6 +86,15 @@ async fn kubectl_completes_names_of_each_kind_from_the_namespace_and_the_context
         (&["verify", "--organization"], "n", &["north"]),
         (&["grant", "user:bob", "--account"], "e", &["elephant", "exporter"]),
         (&["grant", "user:bob", "--revoke"], "s", &["south"]),
+        (&["grant", "user:bob", "--role"], "eem:a", &["eem:admin"]),
+        (&["grant", "user:bob", "--role"], "eem:*", &["eem:*"]),
+        (&["grant", "user:bob", "--policy"], "e", &["eem", "eem:readers"]),
+        (&["grant", "user:bob", "--owner"], "user:a", &["user:alice"]),
+        (&["create", "new", "--owner"], "team:", &["team:ops"]),
+        (&["transfer", "exporter", "--to"], "t", &["team:ops"]),
+        (&["set", "role", "exporter"], "a", &["admin"]),
+        (&["set", "policies", "exporter"], "r", &["readers"]),
+        (&["set", "description", "exporter"], "", &[]),
     ] {
         let words = [&words[..1], &here[..], &words[1..], &[current][..]].concat();
         let mut told = complete(&words);
@@ -92,6 +102,12 @@ async fn kubectl_completes_names_of_each_kind_from_the_namespace_and_the_context
         let names: Vec<_> = told.iter().filter(|word| !word.starts_with('-')).collect();
         let expected: Vec<_> = expected.iter().filter(|name| name.starts_with(current)).collect();
         assert_eq!(names, expected, "{words:?}");
+    }
+    let part = &home[..home.len() - 1];
+    for flag in ["-n", "--system-namespace"] {
+        assert!(complete(&["version", flag, part]).contains(&home.to_owned()), "{flag}");
+        let lacking = complete(&["version", &user, group, flag, part]);
+        assert_eq!(lacking, [":4"], "{flag}: alice may not list namespaces");
     }
     let elsewhere = complete(&["show", "-n", "default", user.as_str(), group, ""]);
     assert!(!elsewhere.contains(&"exporter".to_owned()), "{elsewhere:?}");
