@@ -50,7 +50,8 @@ pub(super) async fn check(visit: &CheckVisit<'_>) -> Vec<CheckResult> {
     match Installed::read(visit.survey).await {
         Ok(installed) => selects_all = installed.judge(visit, &mut results),
         Err((why, resource)) => {
-            results.unseen("the admission policies exist and are bound", &why, &format!("list {resource}"));
+            let right = format!("list {resource}.admissionregistration.k8s.io");
+            results.unseen("the admission policies exist and are bound", &why, &right);
         }
     }
     in_force(visit, selects_all, &mut results).await;

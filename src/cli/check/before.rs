@@ -125,7 +125,7 @@ async fn in_the_way(survey: &Survey, results: &mut Results) {
     let wanted = "no definition of another installation is in the way";
     let list = match survey.object(DEFINITIONS).await {
         Ok(list) => list,
-        Err(why) => return results.unseen(wanted, &why, "list customresourcedefinitions"),
+        Err(why) => return results.unseen(wanted, &why, "list customresourcedefinitions.apiextensions.k8s.io"),
     };
     let all: Vec<&Value> = list["items"].as_array().into_iter().flatten().collect();
     let hint = "helm names the steps that hand them over to its release; or install the chart with crds.enabled=false";

@@ -17,7 +17,7 @@ use crate::{
 /// The collection of all definitions.
 pub(super) const PATH: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 /// The permission to read a definition.
-const RIGHT: &str = "get customresourcedefinitions";
+const RIGHT: &str = "get customresourcedefinitions.apiextensions.k8s.io";
 /// The version in which objects are stored.
 const STORED: &str = "v1alpha1";
 

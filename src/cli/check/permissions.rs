@@ -126,7 +126,7 @@ pub(super) fn judge<R: fmt::Display>(
     if missing.is_empty()
         && let Some(why) = answers.iter().find_map(|(_, held)| held.as_ref().err())
     {
-        return results.unseen(wanted, why, "create subjectaccessreviews");
+        return results.unseen(wanted, why, "create subjectaccessreviews.authorization.k8s.io");
     }
     let wrong = missing.iter().map(|right| format!("missing: {right}")).collect();
     results.add(wanted, wrong, (otherwise, hint));

@@ -1,6 +1,9 @@
 //! `check` and `version`, on a release of the chart with an operator and two verifiers.
 
-use std::process::{Command, Stdio};
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
 
 use serde_json::{Value, json};
 
@@ -13,6 +16,7 @@ use crate::harness::{
     judged::{Judged, User},
     release,
     rights::asking,
+    root,
     run::Running,
 };
 
@@ -76,12 +80,15 @@ fn wrong(done: &Done, part: &str) -> String {
 }
 
 const JSON: [&str; 3] = ["check", "-o", "json"];
+/// The parts of an installation that are checked.
+const PARTS: [&str; 6] = ["cluster", "definitions", "admission", "rights", "operator", "verifiers"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_installation_is_checked_and_each_fault_and_each_missing_right_is_named() {
     let (released, verifiers) = Released::new("check").await;
     all_is_well(&released).await;
     few_rights(&released).await;
+    documented_rights(&released).await;
     faults_of_policies(&released).await;
     faults_of_rights(&released).await;
     faults_of_verifiers(&released, verifiers).await;
@@ -102,7 +109,7 @@ async fn all_is_well(released: &Released) {
     }
     assert_eq!(root.tokenry(&["check", "--output", "short"]).await.well(), "");
     let parts: Vec<_> = results(&root.tokenry(&JSON).await).iter().map(|result| result["part"].clone()).collect();
-    for part in ["cluster", "definitions", "admission", "rights", "operator", "verifiers"] {
+    for part in PARTS {
         assert!(parts.contains(&json!(part)), "{part}: {parts:?}");
     }
     let elsewhere = root.tokenry(&["check", "-o", "json", "--system-namespace", "default"]).await;
@@ -308,6 +315,57 @@ async fn keeper(released: &Released) {
     released.kubectl(&bind);
     let keeper = released.user("keeper");
     let missing = async || {
+/// The rights that the page gives a user that checks, each with its namespace. `None`: in all namespaces.
+fn documented(home: &str) -> Vec<(String, Option<String>)> {
+    let page = fs::read_to_string(root().join("docs/how-to/check.md")).unwrap();
+    let (_, section) = page.split_once("\n## Rights of a user that checks\n").unwrap();
+    let cells = section.lines().filter(|line| line.starts_with("| `")).map(|row| row.split('|').nth(1).unwrap());
+    let right = |cell: &str| {
+        let namespace = [("`tokenry-system`", "tokenry-system"), ("your namespace", home)]
+            .into_iter()
+            .find_map(|(place, namespace)| cell.contains(place).then(|| namespace.to_owned()));
+        (cell.split('`').nth(1).unwrap().to_owned(), namespace)
+    };
+    cells.map(right).collect()
+}
+
+/// With exactly the documented rights, everything is checked. Without one of them, the warnings name it and no other.
+async fn documented_rights(released: &Released) {
+    let rights = documented(released.user("x").home());
+    let holder = |nth: usize| format!("checker-{nth}");
+    let mut objects = Vec::new();
+    for (nth, (right, namespace)) in rights.iter().enumerate() {
+        let (verb, resource) = right.split_once(' ').unwrap();
+        let (resource, group) = resource.split_once('.').unwrap_or((resource, ""));
+        let api = "rbac.authorization.k8s.io";
+        let rules = json!([{"apiGroups": [group], "resources": [resource], "verbs": [verb]}]);
+        let (name, version) = (holder(nth), format!("{api}/v1"));
+        objects.push(json!({"apiVersion": version, "kind": "ClusterRole", "metadata": {"name": name}, "rules": rules}));
+        let others = (0..=rights.len()).filter(|other| *other != nth);
+        let subjects: Vec<_> =
+            others.map(|other| json!({"apiGroup": api, "kind": "User", "name": holder(other)})).collect();
+        let kind = if namespace.is_some() { "RoleBinding" } else { "ClusterRoleBinding" };
+        let role = json!({"apiGroup": api, "kind": "ClusterRole", "name": name});
+        objects.push(json!({"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": namespace},
+            "roleRef": role, "subjects": subjects}));
+    }
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
+    released.world().plane.kubectl_with_input(&["create", "-f", "-"], &list).unwrap();
+    let unchecked = async |nth: usize| {
+        let done = released.user(&holder(nth)).tokenry(&JSON).await;
+        let all = PARTS.map(|part| wrong(&done, part)).join("\n");
+        let told = all.lines().filter_map(|text| text.strip_prefix("not checked: you may not "));
+        (done.code, told.map(str::to_owned).collect::<Vec<_>>())
+    };
+    let complete = async || (unchecked(rights.len()).await == (0, Vec::new())).then_some(());
+    released.world().eventually("the documented rights are enough", complete).await;
+    for (nth, (right, namespace)) in rights.iter().enumerate() {
+        let place = namespace.as_ref().map(|namespace| format!(" in namespace {namespace}")).unwrap_or_default();
+        let (_, told) = unchecked(nth).await;
+        assert!(!told.is_empty() && told.iter().all(|told| *told == format!("{right}{place}")), "{right}: {told:?}");
+    }
+}
+
         let told = wrong(&keeper.tokenry(&JSON).await, "rights");
         told.contains("missing: patch apitokens.tokenry.dev\nmissing: delete apitokens.tokenry.dev").then_some(told)
     };
