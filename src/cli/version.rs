@@ -44,7 +44,7 @@ struct InCluster {
     pods: Result<Vec<PodVersion>, String>,
     /// The versions of the kinds.
     kinds: Result<Vec<String>, String>,
-    /// The way to the right to list the Pods. Empty if the user has it.
+    /// The way to see the Pods. Empty if they are known.
     advice: String,
 }
 
@@ -88,7 +88,7 @@ impl VersionArgs {
                 Err(why) => rows.add(["kinds".to_owned(), unknown, why]),
             }
         }
-        rows.print(true);
+        rows.print(false);
         Ok(())
     }
 }
@@ -112,7 +112,7 @@ impl InCluster {
             }
         };
         let programs = Programs::read(survey, system).await;
-        let advice = programs.as_ref().err().and_then(Denial::in_why).map(|denial| denial.told()).unwrap_or_default();
+        let advice = advice(&programs, system);
         let pods = match programs {
             Ok(programs) if programs.pods.is_empty() => Err(format!("no Pod is in namespace {system}")),
             Ok(programs) => {
@@ -121,6 +121,19 @@ impl InCluster {
             Err(why) => Err(unseen(&why, &format!("list pods in namespace {system}"))),
         };
         Ok(Self { pods, kinds, advice })
+    }
+}
+
+/// The way to see the Pods of a release that may be in another namespace than `system`.
+fn advice(programs: &Result<Programs, Why>, system: &str) -> String {
+    let elsewhere = format!(
+        "if the release is not in namespace {system}, name its namespace by --system-namespace; the versions need the \
+         right to list pods there"
+    );
+    match programs {
+        Ok(programs) if programs.pods.is_empty() => elsewhere,
+        Ok(_) => String::new(),
+        Err(why) => Denial::in_why(why).map_or_else(String::new, |denial| format!("{elsewhere}\n{}", denial.told())),
     }
 }
 

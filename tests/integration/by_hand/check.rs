@@ -261,7 +261,10 @@ async fn few_rights(released: &Released) {
     keeper(released).await;
     let told = nobody.tokenry(&["version"]).await;
     assert!(told.well().contains("you may not list pods in namespace tokenry-system"), "{told:?}");
-    let advice = "  kubectl tokenry grant user:nobody --workloads -n tokenry-system --apply\n";
+    let advice = "if the release is not in namespace tokenry-system, name its namespace by --system-namespace; \
+                  the versions need the right to list pods there\n\
+                  you may not list pods in namespace tokenry-system; an administrator allows it by:\n  \
+                  kubectl tokenry grant user:nobody --workloads -n tokenry-system --apply\n";
     assert!(told.err.ends_with(advice), "{told:?}");
     assert!(told.out.contains("kinds") && told.out.contains("v1alpha1"), "{told:?}");
 
@@ -278,6 +281,10 @@ async fn few_rights(released: &Released) {
     let told: Value = serde_json::from_str(looker.tokenry(&["version", "-o", "json"]).await.well()).unwrap();
     let pod = json!({"program": "operator", "pod": "tokenry-operator-0", "version": env!("CARGO_PKG_VERSION")});
     assert_eq!(told["pods"][0], pod);
+    let root = released.root().await;
+    let elsewhere = root.tokenry(&["version", "--system-namespace", "default"]).await;
+    assert!(elsewhere.well().contains("no Pod is in namespace default"), "{elsewhere:?}");
+    assert!(elsewhere.err.contains("name its namespace by --system-namespace"), "{elsewhere:?}");
 
     let before = nobody.tokenry(&["check", "--pre", "-o", "json"]).await;
     assert_eq!(before.code, 1, "{before:?}");
@@ -299,7 +306,6 @@ async fn few_rights(released: &Released) {
         assert!(told.contains(&format!("missing: {right}")), "{right}: {told}");
     }
     assert!(told.contains("not checked: you may not list customresourcedefinitions"), "{told}");
-    let root = released.root().await;
     released.kubectl(&["annotate", "crd", "apitokens.tokenry.dev", "meta.helm.sh/release-name-"]);
     let before = root.tokenry(&["check", "--pre", "-o", "json"]).await;
     let told = wrong(&before, "installation");
@@ -309,12 +315,6 @@ async fn few_rights(released: &Released) {
     );
 }
 
-/// A user that keeps the tokens of others, and lacks a right for it.
-async fn keeper(released: &Released) {
-    let bind = ["create", "clusterrolebinding", "keeper", "--clusterrole", "tokenry-keeper", "--user", "keeper"];
-    released.kubectl(&bind);
-    let keeper = released.user("keeper");
-    let missing = async || {
 /// The rights that the page gives a user that checks, each with its namespace. `None`: in all namespaces.
 fn documented(home: &str) -> Vec<(String, Option<String>)> {
     let page = fs::read_to_string(root().join("docs/how-to/check.md")).unwrap();
@@ -366,6 +366,12 @@ async fn documented_rights(released: &Released) {
     }
 }
 
+/// A user that keeps the tokens of others, and lacks a right for it.
+async fn keeper(released: &Released) {
+    let bind = ["create", "clusterrolebinding", "keeper", "--clusterrole", "tokenry-keeper", "--user", "keeper"];
+    released.kubectl(&bind);
+    let keeper = released.user("keeper");
+    let missing = async || {
         let told = wrong(&keeper.tokenry(&JSON).await, "rights");
         told.contains("missing: patch apitokens.tokenry.dev\nmissing: delete apitokens.tokenry.dev").then_some(told)
     };
