@@ -30,6 +30,9 @@ use crate::{
 /// The longest text that is read from standard input, in bytes.
 const MAX: u64 = 8192;
 
+/// The reason why a value that was valid can be unknown.
+const FORGOTTEN: &str = "a token keeps the records of its last two values that expired";
+
 #[derive(Args)]
 pub(crate) struct Verify {
     /// -: read the value from standard input, the default; on the command line it would stay in the shell's history
@@ -104,8 +107,9 @@ impl Verify {
         let all: Result<Vec<ApiToken>, _> = place.desk.list(None, None).await;
         let unseen = |refusal: Refusal| match Denial::of_right(&refusal) {
             Some((who, right)) if !self.all_namespaces => Error::Refused(format!(
-                "there is no verdict: no ApiToken in namespace {} has a value with id {id}, and {}; give the \
-                 namespace of the token by --namespace; an administrator lets you look there by:{}",
+                "there is no verdict: no ApiToken in namespace {} has a record of the value with id {id}, and {}; if \
+                 its token is in this namespace, the answer is 401 Unknown: {FORGOTTEN}; if it is in another one, give \
+                 that one by --namespace; an administrator lets you look there by:{}",
                 place.namespace,
                 lacking::sentence(&[right]),
                 grant::command(&who, &["--view".to_owned()], "NAMESPACE"),
@@ -128,7 +132,7 @@ fn serving(tokens: &[ApiToken], id: &str, digest: Digest) -> Option<Key> {
 
 /// The step that no ApiToken passes.
 fn unknown(id: &str) -> Step {
-    let text = format!("has the id {id}, and no ApiToken in any namespace has a record of it");
+    let text = format!("has the id {id}, and no ApiToken in any namespace has a record of it; {FORGOTTEN}");
     Step { passed: false, object: "the value".into(), text }
 }
 

@@ -133,6 +133,29 @@ async fn a_token_is_created_shown_rotated_revoked_and_deleted_by_hand() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_a_token_has_forgotten_is_unknown_and_the_reason_is_said() {
+    let (judged, _operator) = setting("forgotten").await;
+    let alice = hand(&judged, "alice", secrets()).await;
+    let first = alice.tokenry(&["create", "ci"]).await.well().trim().to_owned();
+    for _ in 0..3 {
+        alice.tokenry(&["rotate", "ci", "--previous", "0s", "--wait", "--yes"]).await.well();
+    }
+    let forgotten = async || {
+        let records = judged.token("ci").await?.status?.records;
+        records.iter().all(|record| record.generation > 1).then_some(())
+    };
+    judged.world.eventually("the first value is forgotten", forgotten).await;
+    let why = "a token keeps the records of its last two values that expired";
+    let unseen = alice.tokenry_reading(&first, &["verify"]).await;
+    let told = unseen.failed(4);
+    for part in ["there is no verdict", &format!("in this namespace, the answer is 401 Unknown: {why}; if it is in")] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let known = judged.stranger("root", &["system:masters"]).tokenry_reading(&first, &["verify"]).await;
+    assert!(known.code == 1 && known.out.contains("refused: 401 Unknown") && known.out.contains(why), "{known:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_says_until_when_the_previous_value_works() {
     let (judged, _operator) = setting("until").await;
     let alice = hand(&judged, "alice", secrets()).await;
