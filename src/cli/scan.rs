@@ -14,12 +14,12 @@ use walkdir::WalkDir;
 use zeroize::Zeroizing;
 
 use super::{
-    Error,
-    output::{self, complain},
+    Error, client,
+    output::{self, MAX_LINE, complain},
     sarif::{self, SarifFinding},
-    screen::remark,
+    screen::{Progress, remark, say},
 };
-use crate::token::format;
+use crate::{outside::foreign::written, token::format};
 
 /// The longest part of a line that is read at once, in bytes.
 const PART: usize = 1 << 20;
@@ -66,20 +66,23 @@ impl Scan {
     /// Prints the findings. Success means that there are none.
     pub(crate) fn main(self) -> Result<(), Error> {
         let mut found = Vec::new();
-        let searched = self.search(&mut found);
+        let mut files = ScannedFiles::default();
+        let searched = client::block_on(async { self.search(&mut found, &mut files) });
+        let ScannedFiles { read, unread } = files;
+        unread.iter().for_each(|error| complain(&error.to_string()));
         match self.output {
-            FindingsForm::Text => found.iter().for_each(|finding| output::line(&finding.told())),
+            FindingsForm::Text => found.iter().for_each(|finding| say(&written(&finding.told(), MAX_LINE))),
             FindingsForm::Sarif => output::object(&log(&found), output::ObjectForm::Json)?,
         }
-        let ScannedFiles { read, unread } = searched?;
+        searched?;
         let files = counted(read, "file");
         if found.is_empty() {
-            return match unread {
+            return match unread.len() {
                 0 => {
                     remark(&format!("no token in {files}"));
                     Ok(())
                 }
-                _ => Err(Error::Local(format!(
+                unread => Err(Error::Local(format!(
                     "no token in {files}, but {} could not be read, as said above; let your user read all, or give \
                      the paths without them",
                     counted(unread, "other")
@@ -97,36 +100,34 @@ impl Scan {
         Err(Error::No)
     }
 
-    /// Searches all paths. After a path that does not exist, `found` has the findings before it.
-    fn search(&self, found: &mut Vec<Finding>) -> Result<ScannedFiles, Error> {
-        let mut files = ScannedFiles::default();
+    /// Searches all paths. After a path that does not exist, `found` and `files` have those before it.
+    fn search(&self, found: &mut Vec<Finding>, files: &mut ScannedFiles) -> Result<(), Error> {
+        let progress = Progress::of_files("scanning", &self.paths);
         for path in &self.paths {
             match path.as_os_str() == "-" {
-                true => files.add(search("standard input", io::stdin().lock(), found)),
-                false => walk(path, found, &mut files)?,
+                true => files.add(search("standard input", io::stdin().lock(), found), &progress),
+                false => walk(path, found, files, &progress)?,
             }
         }
-        Ok(files)
+        Ok(())
     }
 }
 
-/// The numbers of files that were searched, and of files and folders that could not be read.
+/// The number of files that were searched, and the errors of files and folders that could not be read.
 #[derive(Default)]
 struct ScannedFiles {
     read: usize,
-    unread: usize,
+    unread: Vec<Error>,
 }
 
 impl ScannedFiles {
     /// Adds a file. The scan continues after one that cannot be read.
-    fn add(&mut self, searched: Result<(), Error>) {
+    fn add(&mut self, searched: Result<(), Error>, progress: &Progress) {
         match searched {
             Ok(()) => self.read += 1,
-            Err(error) => {
-                complain(&error.to_string());
-                self.unread += 1;
-            }
+            Err(error) => self.unread.push(error),
         }
+        progress.now(&format!("scanning, {} so far", counted(self.read, "file")));
     }
 }
 
@@ -143,12 +144,12 @@ fn lookup(id: &str) -> String {
 }
 
 /// A number of things, in words.
-fn counted(number: usize, thing: &str) -> String {
+pub(crate) fn counted(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Searches a file, or all files of a folder.
-fn walk(path: &Path, found: &mut Vec<Finding>, files: &mut ScannedFiles) -> Result<(), Error> {
+fn walk(path: &Path, found: &mut Vec<Finding>, files: &mut ScannedFiles, progress: &Progress) -> Result<(), Error> {
     if let Err(error) = path.metadata()
         && error.kind() == io::ErrorKind::NotFound
     {
@@ -159,7 +160,7 @@ fn walk(path: &Path, found: &mut Vec<Finding>, files: &mut ScannedFiles) -> Resu
         let entry = match entry {
             Ok(entry) => entry,
             Err(error) => {
-                files.add(Err(Error::local("cannot scan", error)));
+                files.add(Err(Error::local("cannot scan", error)), progress);
                 continue;
             }
         };
@@ -168,7 +169,7 @@ fn walk(path: &Path, found: &mut Vec<Finding>, files: &mut ScannedFiles) -> Resu
             let name = entry.path().display().to_string();
             let file =
                 File::open(entry.path()).map_err(|error| Error::local(format_args!("cannot read {name}"), error));
-            files.add(file.and_then(|file| search(&name, BufReader::new(file), found)));
+            files.add(file.and_then(|file| search(&name, BufReader::new(file), found)), progress);
         }
     }
     Ok(())

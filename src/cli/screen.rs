@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, ErrorKind, IsTerminal},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -41,6 +42,9 @@ const INDENT: usize = 4;
 const COMMAND: &str = "kubectl ";
 /// The space behind a question, for the answer.
 const ANSWER: usize = 16;
+
+/// The space for the sign and the time of a wait.
+const ELAPSED: usize = 12;
 
 /// Ctrl-D, as a terminal sends it while a program reads keys, and as it keeps it from a moment before.
 const END_OF_INPUT: [char; 2] = ['\u{4}', '\0'];
@@ -463,7 +467,7 @@ fn attended() -> Option<Term> {
 /// The progress of a wait, on standard error. It is shown on a terminal only, and removed at its end.
 pub(crate) struct Progress {
     bar: ProgressBar,
-    /// Shows it later. `None`: it is shown already.
+    /// Shows it later. `None`: it is shown already, or never.
     begin: Option<JoinHandle<()>>,
 }
 
@@ -479,6 +483,13 @@ impl Progress {
         Self { bar, begin: Some(begin) }
     }
 
+    /// Shows `text` if the work on these files takes more than a second. Nothing is shown while the user types one of
+    /// them.
+    pub(crate) fn of_files<'a>(text: &str, paths: impl IntoIterator<Item = &'a PathBuf>) -> Self {
+        let is_typed = io::stdin().is_terminal() && paths.into_iter().any(|path| path.as_os_str() == "-");
+        if is_typed { Self { bar: spinner(text), begin: None } } else { Self::of(text) }
+    }
+
     /// Shows `text` at once, as the wait took a second already.
     pub(crate) fn shown(text: &str) -> Self {
         let bar = spinner(text);
@@ -488,7 +499,7 @@ impl Progress {
 
     /// Shows another text.
     pub(crate) fn now(&self, text: &str) {
-        self.bar.set_message(written(text, MAX_CELL).into_owned());
+        self.bar.set_message(in_its_line(text));
     }
 }
 
@@ -503,7 +514,13 @@ impl Drop for Progress {
 fn spinner(text: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
     bar.set_style(ProgressStyle::with_template("{spinner} {msg} ({elapsed})").expect("the template is valid"));
-    bar.with_message(written(text, MAX_CELL).into_owned())
+    bar.with_message(in_its_line(text))
+}
+
+/// The text of a wait, cut so that it fits one line of the terminal with its time.
+fn in_its_line(text: &str) -> String {
+    let most = usize::from(columns(&Term::stderr()).unwrap_or(WIDTH)).saturating_sub(ELAPSED);
+    truncate_str(&written(text, MAX_CELL), most, "…").into_owned()
 }
 
 /// Shows a spinner, unless its wait is over.

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, ValueEnum};
 use jiff::Timestamp;
 
-use super::Error;
+use super::{Error, client, scan::counted, screen::Progress};
 use crate::{
     controller::manifests::Manifests,
     outside::{Clock, SystemClock},
@@ -60,13 +60,21 @@ enum LintForm {
 impl Lint {
     /// Prints the faults. Success means that there are none.
     pub(crate) fn main(self) -> Result<(), Error> {
-        let mut sources = Vec::new();
-        for path in self.paths.iter().chain(&self.files) {
-            source::read(path, self.recursive, &mut sources)?;
-        }
-        let report = lint(&sources, &self.namespace, SystemClock.now());
+        let report = client::block_on(async { self.report() })?;
         report.print(self.output)?;
         if report.faults.is_empty() { Ok(()) } else { Err(Error::No) }
+    }
+
+    /// Reads and judges all files. The progress is shown on standard error.
+    fn report(&self) -> Result<Report, Error> {
+        let (paths, mut sources) = (self.paths.iter().chain(&self.files), Vec::new());
+        let progress = Progress::of_files("reading manifests", paths.clone());
+        for path in paths {
+            source::read(path, self.recursive, &mut sources)?;
+            progress.now(&format!("reading manifests, {} so far", counted(sources.len(), "file")));
+        }
+        progress.now(&format!("checking {}", counted(sources.len(), "file")));
+        Ok(lint(&sources, &self.namespace, SystemClock.now()))
     }
 }
 

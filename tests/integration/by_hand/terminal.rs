@@ -14,9 +14,11 @@ use rexpect::{
     session::{Options, PtySession, spawn_with_options},
 };
 use serde_json::{Value, json};
+use tokenry::crd::Account;
 
 use super::{connection, hand, secrets, setting};
 use crate::harness::{
+    clock::Held,
     judged::{Judged, User},
     rights::asking,
 };
@@ -121,6 +123,128 @@ fn words(text: &str) -> Vec<String> {
     let is_time = |word: &str| word == "now" || is_duration(word);
     let words = lines.flat_map(|line| line.split([' ', '(', ')']));
     words.filter(|word| !word.is_empty() && !is_time(word)).map(str::to_owned).collect()
+}
+
+/// The lines that are wider than the terminal. A command to copy is never broken.
+fn too_wide(text: &str, columns: usize) -> Vec<&str> {
+    let lines = text.split(['\r', '\n']).filter(|line| !line.trim_start_matches([' ', '`']).starts_with("kubectl "));
+    lines.filter(|line| console::measure_text_width(line.trim_end()) > columns).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_command_fits_a_terminal_of_80_columns() {
+    let (judged, _operator) = setting("fits").await;
+    let alice = hand(&judged, "alice", secrets()).await;
+    let (name, system) = (&*format!("nightly-export-{}", "x".repeat(40)), &*"s".repeat(63));
+    let long = &*"exports the topics of all clusters every night, and tells nobody ".repeat(3);
+    alice.tokenry(&["create", name, "--description", long]).await.well();
+    for args in [
+        &["check"][..],
+        &["check", "--pre"],
+        &["version"],
+        &["version", "--system-namespace", system],
+        &["list"],
+        &["status", name],
+        &["plan", "rotate", name],
+        &["plan", "suspend", name],
+        &["plan", "revoke", name],
+        &["plan", "delete", name],
+        &["explain", name],
+        &["explain", name, "--path", "/orders"],
+        &["transfer", name, "--to", "team:platform-of-all-clusters"],
+        &["set", "description", name, "weekly", "--dry-run"],
+        &["set", "role", name, "admin"],
+        &["grant", "user:bob", "--create", "--role", "eem:painter", "--policy", "eem:readers", "--claim", name],
+        &["grant", "user:bob", "--create", "--apply"],
+        &["suspend", name],
+        &["rotate", name],
+        &["resume", name],
+        &["rotate", name, "--wait"],
+        &["rotate", name, "--show"],
+        &["create", name],
+    ] {
+        let told = shown(&mut alice.at_a_terminal(args));
+        assert!(!told.is_empty() && too_wide(&told, 80).is_empty(), "{args:?}: {:?}: {told}", too_wide(&told, 80));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_is_shown_at_the_terminal_and_standard_output_has_the_value_alone() {
+    let judged = Judged::new("awaited").await;
+    let alice = hand(&judged, "alice", secrets()).await;
+    let name = &*format!("nightly-export-{}", "x".repeat(40));
+    for (args, has_value, said) in [
+        (&["create", name][..], true, "this value expires"),
+        (&["rotate", name, "--wait"], false, "generation 2 is published"),
+        (&["rotate", name, "--show"], true, "generation 3 is published"),
+    ] {
+        let mut waits = Terminal::of(&within("value=$(\"$@\") && echo \"got <$value>\"", &alice.command(args)), 80);
+        // The operator is away, so the wait takes more than a second.
+        let before = waits.exp_string("(1s)").unwrap();
+        let operator = judged.world.operator(&Held::default()).await;
+        let told = format!("{before}{}", shown(&mut waits));
+        assert_eq!(code(&waits), 0, "{args:?}: {told}");
+        let value = judged.world.value(name).await.filter(|_| has_value).unwrap_or_default();
+        assert!(words(&told).join(" ").contains(said), "{args:?}: {told}");
+        assert!(told.contains(&format!("got <{value}>")) && too_wide(&told, 80).is_empty(), "{args:?}: {told}");
+        operator.stop().await;
+    }
+}
+
+#[test]
+fn a_wait_for_files_is_shown_at_a_terminal_alone() {
+    let pipe = std::env::temp_dir().join(format!("slow-{}", std::process::id()));
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for (command, progress, told) in
+        [("scan", "scanning", "no token in 1 file"), ("lint", "reading manifests", "no fault in no object")]
+    {
+        let mut reads = Command::new(env!("CARGO_BIN_EXE_tokenry"));
+        reads.args([command, pipe.to_str().unwrap()]);
+        let mut seen = Terminal::of(&reads, 80);
+        seen.exp_string(progress).unwrap();
+        seen.exp_string("(2s)").unwrap();
+        std::fs::write(&pipe, "").unwrap();
+        let text = shown(&mut seen);
+        assert!(text.contains(told) && code(&seen) == 0, "{command}: {text}");
+        reads.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped());
+        let child = reads.stderr(std::process::Stdio::piped()).spawn().unwrap();
+        std::thread::sleep(Duration::from_secs(2));
+        std::fs::write(&pipe, "").unwrap();
+        let done = child.wait_with_output().unwrap();
+        let text = String::from_utf8([done.stdout, done.stderr].concat()).unwrap();
+        assert!(text.contains(told) && !text.contains(progress) && !text.contains('\u{1b}'), "{command}: {text}");
+    }
+    std::fs::remove_file(&pipe).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_confirmed_change_is_made_and_an_interrupted_one_is_not() {
+    let (judged, _operator) = setting("confirmed").await;
+    let (alice, root) = (hand(&judged, "alice", secrets()).await, judged.stranger("root", &["system:masters"]));
+    for name in ["ci", "other"] {
+        alice.tokenry(&["create", name]).await.well();
+    }
+    let mut kept = alice.at_a_terminal(&["delete", "account", "ci"]);
+    kept.exp_string("Type \"ci\" without the quotes").unwrap();
+    kept.interrupt_question();
+    kept.exp_string("interrupted; nothing was changed").unwrap();
+    assert_eq!(code(&kept), 130);
+    let account = judged.world.api::<Account>().get("ci").await.unwrap();
+    assert!(account.metadata.deletion_timestamp.is_none() && !judged.token("ci").await.unwrap().spec.revoked);
+    let mut suspended = alice.at_a_terminal(&["suspend", "--all"]);
+    suspended.exp_string("Suspend these 2 tokens (2 Active)?").unwrap();
+    suspended.await_keys();
+    suspended.send_line("y").unwrap();
+    let told = shown(&mut suspended);
+    assert!(told.contains("ci: suspended") && code(&suspended) == 0, "{told}");
+    for name in ["ci", "other"] {
+        assert!(!judged.token(name).await.unwrap().spec.active);
+    }
+    // A grant asks nothing.
+    for said in ["were created", "exist already"] {
+        let told = screen(root.at_a_terminal(&["grant", "user:bob", "--view", "--apply"]));
+        assert!(words(&told).join(" ").contains(said), "{told}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -635,7 +759,7 @@ async fn a_value_is_verified_at_a_terminal_without_showing_it_and_files_are_scan
     asked.send_line(&value).unwrap();
     let told = shown(&mut asked);
     assert!(told.contains("allowed: 200 Allowed") && !format!("{before}{told}").contains(&value), "{told}");
-    assert!(told.lines().all(|line| console::measure_text_width(line.trim_end()) <= 80), "{told}");
+    assert!(too_wide(&told, 80).is_empty(), "{told}");
     assert_eq!(code(&asked), 0);
     let file = judged.world.plane.directory().join(format!("{}-leak.env", alice.home()));
     std::fs::write(&file, format!("TOKEN={value}\n")).unwrap();
@@ -643,11 +767,20 @@ async fn a_value_is_verified_at_a_terminal_without_showing_it_and_files_are_scan
     command.args(["scan", file.to_str().unwrap()]);
     let mut found = Terminal::of(&command, 80);
     let told = shown(&mut found);
+    let told = words(&told).join(" ");
     assert!(told.contains(":1:7: a token with id ") && told.contains("1 token in 1 file"), "{told}");
     assert_eq!(code(&found), 1);
     std::fs::write(&file, "nothing\n").unwrap();
     let mut none = Terminal::of(&command, 80);
     assert_eq!((shown(&mut none).trim_end(), code(&none)), ("no token in 1 file", 0));
+    let long = format!("{}.env", "x".repeat(65));
+    std::fs::write(file.with_file_name(&long), format!("TOKEN={value}\n")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tokenry"));
+    command.args(["scan", &long]);
+    let there = format!("cd {} && \"$@\"", file.parent().unwrap().display());
+    let told = shown(&mut Terminal::of(&within(&there, &command), 80));
+    let place = format!("{long}:1:7: a token with id ");
+    assert!(words(&told).join(" ").contains(&place) && too_wide(&told, 80).is_empty(), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
