@@ -26,7 +26,7 @@ impl Requested<'_> {
     }
 
     /// The request in the form that the `access` module judges. A request that the proxy does not name has no path, as
-    /// one whose path cannot be read. [`Requested::cause`] tells them apart.
+    /// one whose path cannot be read. `cause` tells them apart.
     pub fn request(&self) -> Request<'_> {
         Request { path: self.named().and_then(|target| Path::parse(target).ok()), ..self.pathless() }
     }
