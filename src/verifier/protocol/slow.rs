@@ -52,6 +52,8 @@ impl BodyPlaces {
 struct TakenPlaces {
     /// The number of the next body.
     next: u64,
+    /// The number of bodies.
+    count: usize,
     /// The bodies of each caller that has any, by their numbers. The token is cancelled when a body gives its place to
     /// another one.
     bodies: HashMap<Caller, BTreeMap<u64, CancellationToken>>,
@@ -60,11 +62,11 @@ struct TakenPlaces {
 impl TakenPlaces {
     /// Adds a body. Returns its number.
     fn add(&mut self, caller: Caller, leave: CancellationToken) -> u64 {
-        if self.bodies.values().map(BTreeMap::len).sum::<usize>() >= MOST {
+        if self.count >= MOST {
             self.make_room(caller);
         }
         let number = self.next;
-        self.next += 1;
+        (self.next, self.count) = (self.next + 1, self.count + 1);
         self.bodies.entry(caller).or_default().insert(number, leave);
         number
     }
@@ -85,11 +87,12 @@ impl TakenPlaces {
     /// Frees the place of a body, if it has one.
     fn remove(&mut self, caller: Caller, number: u64) -> Option<CancellationToken> {
         let bodies = self.bodies.get_mut(&caller)?;
-        let leave = bodies.remove(&number);
+        let leave = bodies.remove(&number)?;
         if bodies.is_empty() {
             self.bodies.remove(&caller);
         }
-        leave
+        self.count -= 1;
+        Some(leave)
     }
 }
 
