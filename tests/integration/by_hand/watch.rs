@@ -60,6 +60,6 @@ async fn a_watch_ends_at_a_given_timeout_of_requests() {
     let (judged, _operator) = setting("timed").await;
     let alice = hand(&judged, "alice", json!([])).await;
     alice.may_on("watch", "apitokens", "").await;
-    let told = alice.tokenry(&["list", "--watch", "--request-timeout", "3s"]).await;
+    let told = alice.tokenry(&["list", "--watch", "--request-timeout", "10s"]).await;
     assert!(told.well().is_empty() && told.err == "no ApiToken matches yet\n", "{told:?}");
 }
