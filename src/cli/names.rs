@@ -78,6 +78,11 @@ pub(crate) fn token(text: &str) -> Result<String, String> {
     if KINDS.contains(&kind.strip_suffix(".tokenry.dev").unwrap_or(kind)) { object(name) } else { object(text) }
 }
 
+/// Checks the name of a token as above. Its kind stays, as the word before an account may be a token of that name.
+pub(crate) fn deletable(text: &str) -> Result<String, String> {
+    token(text).map(|_| text.to_owned())
+}
+
 /// Parses the name of an object, or its namespace and its name as NAMESPACE/NAME.
 pub(crate) fn placed(text: &str) -> Result<String, String> {
     text.split('/').take(3).try_for_each(|part| object(part).map(drop))?;

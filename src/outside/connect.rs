@@ -28,6 +28,8 @@ use super::proxy::Proxy;
 /// Read timeout of a connection to the API server. The timeout is longer than a watch lasts, so that only a dead
 /// connection is cut.
 const SILENCE: Duration = Duration::from_secs(75);
+/// A limit of a whole request that is none, because nobody waits that long: a year.
+const UNLIMITED: Duration = Duration::from_hours(24 * 365);
 
 /// Reasons why no client of a cluster can be made.
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +106,7 @@ pub async fn client_as(login: &Login) -> Result<Client, Unreachable> {
         None => Client::try_from(config),
     };
     let client = client.map_err(|error| Unreachable::NoClient(error.to_string()))?;
-    let limit = login.timeout.filter(|limit| *limit < Duration::MAX);
+    let limit = login.timeout.filter(|limit| *limit < UNLIMITED);
     Ok(limit.map_or(client.clone(), |limit| limited(client, limit)))
 }
 

@@ -32,6 +32,8 @@ use super::refusal::with_causes;
 const SOCKS: &str = "socks5";
 /// The scheme of a proxy behind TLS.
 const TLS: &str = "https";
+/// The begin of a library's error about a certificate.
+const DISTRUST: &str = "invalid peer certificate";
 /// The default port of an API server, and of a proxy behind TLS.
 const HTTPS: u16 = 443;
 
@@ -119,7 +121,8 @@ impl Proxy {
                 self.through(user.into_iter().fold(socks, |socks, (name, word)| socks.with_auth(name, word)), config)
             }
             Some(TLS) => {
-                // Without a CA of its own, such a configuration trusts the roots of the system, or `SSL_CERT_FILE`.
+                // Without a CA of its own, such a configuration trusts the roots of the system, or `SSL_CERT_FILE`. Go
+                // would trust the CA of the cluster alone.
                 let secured = Config::new(at).rustls_https_connector_with_connector(direct)?;
                 self.through(self.tunnel(ServiceBuilder::new().map_err(untrusted).service(secured)), config)
             }
@@ -164,8 +167,11 @@ fn untrusted(error: BoxError) -> BoxError {
     match error.downcast::<io::Error>() {
         Ok(error) => {
             let why = with_causes(&*error);
-            format!("TLS with it failed: {why}; a root of the system, or of SSL_CERT_FILE, has to sign its certificate")
-                .into()
+            let help = match why.contains(DISTRUST) {
+                true => "a root of the system, or of SSL_CERT_FILE, has to sign its certificate",
+                false => "if it speaks no TLS, give a URL that begins with http://",
+            };
+            format!("TLS with it failed: {why}; {help}").into()
         }
         Err(other) => other,
     }

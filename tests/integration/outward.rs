@@ -123,6 +123,10 @@ async fn a_proxy_behind_tls_needs_a_certificate_by_a_root_of_the_system() {
         assert!(!told.contains("hidden") && !told.contains("alice"), "{told}");
     }
     assert_eq!(taken(&asked), []);
+    let plain = tunnel::speechless().await;
+    let told = world.explained(Some(&format!("https://{plain}")), &[]).await.unwrap_err();
+    assert!(told.contains("; if it speaks no TLS, give a URL that begins with http://"), "{told}");
+    assert!(!told.contains("has to sign"), "{told}");
 }
 
 #[tokio::test]

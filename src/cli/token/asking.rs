@@ -1,5 +1,7 @@
 //! The question before a change of tokens, with the effects of the change.
 
+use std::mem;
+
 use jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::Value;
@@ -42,7 +44,7 @@ impl AskedChange<'_> {
     /// The user does not confirm, there is no terminal, or the API server does not answer.
     pub(crate) async fn confirm(&self, place: &Workplace, picked: Picked) -> Result<Picked, Error> {
         let picked = self.rehearsed(place, picked).await?;
-        let Picked { tokens, failed } = &picked;
+        let Picked { tokens, failed, .. } = &picked;
         if tokens.is_empty() {
             return Ok(picked);
         }
@@ -56,16 +58,16 @@ impl AskedChange<'_> {
     }
 
     /// Moves the tokens whose change the API server refuses to the failed ones. It checks the change, and makes none.
-    async fn rehearsed(&self, place: &Workplace, Picked { tokens, mut failed }: Picked) -> Result<Picked, Error> {
+    async fn rehearsed(&self, place: &Workplace, mut picked: Picked) -> Result<Picked, Error> {
         let mut accepted = Vec::new();
-        for token in tokens {
+        for token in mem::take(&mut picked.tokens) {
             match change::one(place, &token, self.spec, Intent::Rehearse).await {
                 Ok(_) => accepted.push(token),
                 Err(error) if matches!(error, Error::Unreachable(_)) => return Err(error),
-                Err(error) => failed.push(FailedToken { name: token.name_any(), error }),
+                Err(error) => picked.failed.push(FailedToken { name: token.name_any(), error }),
             }
         }
-        Ok(Picked { tokens: accepted, failed })
+        Ok(Picked { tokens: accepted, ..picked })
     }
 
     fn question(&self, tokens: &[ApiToken]) -> String {

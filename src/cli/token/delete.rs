@@ -27,7 +27,7 @@ pub(crate) struct Delete {
     /// Name of an ApiToken; or the word account and the name of a ServiceAccount of tokenry.dev, whose tokens end with
     /// it
     #[arg(required = true, num_args = 1..=2, value_name = "[account] NAME")]
-    #[arg(add = names::of(Nameable::TokenOrAccount), value_parser = names::token)]
+    #[arg(add = names::of(Nameable::TokenOrAccount), value_parser = names::deletable)]
     names: Vec<String>,
     /// Description of the object, typed exactly; its name where it has none; default: ask for it
     #[arg(long, value_name = "DESCRIPTION")]
@@ -39,8 +39,8 @@ pub(crate) struct Delete {
 impl Delete {
     pub(crate) fn main(self) -> Result<(), Error> {
         self.connection.work(async |place| match &*self.names {
-            [name] => self.token(place, name).await,
-            [kind, name] if kind == ACCOUNT => self.account(place, name).await,
+            [name] => self.token(place, &names::token(name).map_err(Error::Usage)?).await,
+            [kind, name] if kind == ACCOUNT => self.account(place, &names::object(name).map_err(Error::Usage)?).await,
             _ => Err(Error::Usage("give the name of one ApiToken, or: account NAME".into())),
         })
     }

@@ -19,8 +19,8 @@ pub(crate) struct FailedToken {
 /// # Errors
 /// It failed for the only token, or for some of several.
 pub(super) async fn each(picked: Picked, act: impl AsyncFn(&ApiToken) -> Result<(), Error>) -> Result<(), Error> {
-    let Picked { tokens, mut failed } = picked;
-    let is_alone = tokens.len() + failed.len() == 1;
+    let Picked { tokens, mut failed, already } = picked;
+    let all = tokens.len() + failed.len() + already;
     let (mut done, mut rest) = (Vec::new(), tokens.iter());
     for token in rest.by_ref() {
         let name = token.name_any();
@@ -36,10 +36,12 @@ pub(super) async fn each(picked: Picked, act: impl AsyncFn(&ApiToken) -> Result<
         }
     }
     let untried: Vec<_> = rest.map(ResourceExt::name_any).collect();
-    if is_alone && let Some(only) = failed.pop() {
+    if all == 1
+        && let Some(only) = failed.pop()
+    {
         return Err(only.error);
     }
-    if failed.is_empty() { Ok(()) } else { Err(Error::Partly(told(&done, &failed, &untried))) }
+    if failed.is_empty() { Ok(()) } else { Err(Error::Partly(told(all, &done, &failed, &untried))) }
 }
 
 /// The causes of the failures, each after the names of its tokens.
@@ -55,9 +57,8 @@ pub(super) fn causes(failed: &[FailedToken]) -> Vec<String> {
     causes.into_iter().map(|(cause, names)| format!("{}: {cause}", names.join(", "))).collect()
 }
 
-/// The outcome for several tokens. Tokens that failed for the same cause are named together.
-fn told(done: &[String], failed: &[FailedToken], untried: &[String]) -> String {
-    let all = done.len() + failed.len() + untried.len();
+/// The outcome for `all` tokens. Tokens that failed for the same cause are named together.
+fn told(all: usize, done: &[String], failed: &[FailedToken], untried: &[String]) -> String {
     let done = if done.is_empty() { "none is done".to_owned() } else { format!("done: {}", done.join(", ")) };
     let mut lines = vec![format!("failed for {} of {all} tokens; {done}", failed.len())];
     lines.extend(causes(failed).into_iter().map(|cause| format!("failed: {cause}")));
@@ -73,7 +74,7 @@ mod tests {
     fn picked(names: &[&str]) -> Picked {
         let spec = || ApiTokenSpec::of(InstanceRef { name: "eem".into(), namespace: None });
         let tokens = names.iter().map(|name| ApiToken::new(name, spec())).collect();
-        Picked { tokens, failed: Vec::new() }
+        Picked { tokens, ..Picked::default() }
     }
 
     #[tokio::test]

@@ -98,7 +98,7 @@ impl Resume {
     pub(crate) fn main(self) -> Result<(), Error> {
         let change = StateChange {
             spec: json!({"active": true}),
-            state: "active",
+            state: "spec.active is true",
             is_there: |token| token.spec.active && wait::end(token).is_none(),
             done: "resumed",
             asked: None,
@@ -112,7 +112,7 @@ impl Resume {
 struct StateChange {
     /// The fields of the spec that change.
     spec: Value,
-    /// The state that they ask for, in a word.
+    /// The state that they ask for, in words.
     state: &'static str,
     /// True for a token that is in that state already, as far as its spec says.
     is_there: fn(&ApiToken) -> bool,

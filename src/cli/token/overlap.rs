@@ -46,7 +46,8 @@ pub(crate) fn shortened(token: &ApiToken, asked: Option<&EndTime>, now: Timestam
     };
     let displaced = records.displaced().next().map(|record| record.generation);
     let older = records.valid().filter(|record| record.state == State::Superseded);
-    let shortened = older.filter(|record| Some(record.generation) != displaced && record.end() > Some(asked));
+    let is_later = |record: &Record| record.end().is_none_or(|end| end > asked);
+    let shortened = older.filter(|record| Some(record.generation) != displaced && is_later(record));
     let until = if asked <= now { "at once".to_owned() } else { format!("at {}", both(asked, now)) };
     let told = |record: &Record| {
         let instead = record.end().map(|end| format!(", and not {}", both(end, now))).unwrap_or_default();

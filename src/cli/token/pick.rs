@@ -39,17 +39,20 @@ pub(crate) struct Picked {
     pub(crate) tokens: Vec<ApiToken>,
     /// The names without a token, each with its cause.
     pub(crate) failed: Vec<FailedToken>,
+    /// The number of tokens that were left out, as nothing would change for them.
+    pub(crate) already: usize,
 }
 
 impl Picked {
-    /// Leaves out the tokens for which nothing would change, and says so: they are `done` already. True if others
-    /// remain.
-    pub(crate) fn leave_out(&mut self, done: &str, is_done: impl Fn(&ApiToken) -> bool) -> bool {
+    /// Leaves out the tokens for which nothing would change, and says so: `told` is true of them already. True if
+    /// others remain.
+    pub(crate) fn leave_out(&mut self, told: &str, is_done: impl Fn(&ApiToken) -> bool) -> bool {
         let (already, rest): (Vec<_>, Vec<_>) = mem::take(&mut self.tokens).into_iter().partition(is_done);
         if !already.is_empty() {
             let names: Vec<_> = already.iter().map(ResourceExt::name_any).collect();
-            remark(&format!("{done} already: {}", names.join(", ")));
+            remark(&format!("{told} already: {}", names.join(", ")));
         }
+        self.already += already.len();
         self.tokens = rest;
         !self.tokens.is_empty() || !self.failed.is_empty()
     }
@@ -93,7 +96,7 @@ impl Pick {
             let found = desk.list_needed(Some(namespace), self.selector.as_deref()).await;
             let tokens: Vec<ApiToken> = found.map_err(|refusal| lacking::refused(refusal, rights.all))?;
             let nothing = || Error::Missing(format!("no ApiToken matches in namespace {namespace}"));
-            return if tokens.is_empty() { Err(nothing()) } else { Ok(Picked { tokens, failed: Vec::new() }) };
+            return if tokens.is_empty() { Err(nothing()) } else { Ok(Picked { tokens, ..Picked::default() }) };
         }
         let mut picked = Picked::default();
         // A name that is given twice is one token.
@@ -121,8 +124,8 @@ impl Pick {
     ///
     /// # Errors
     /// All of them have ended.
-    pub(crate) fn without_ended(&self, Picked { tokens, mut failed }: Picked) -> Result<Picked, Error> {
-        let all = tokens.len();
+    pub(crate) fn without_ended(&self, Picked { tokens, mut failed, already }: Picked) -> Result<Picked, Error> {
+        let all = tokens.len() + already;
         let (ended, living): (Vec<_>, Vec<_>) = tokens.into_iter().partition(|token| wait::end(token).is_some());
         if let ([only], 1) = (&ended[..], all + failed.len()) {
             return Err(Error::Missing(wait::ended(only).unwrap_or_default()));
@@ -130,7 +133,7 @@ impl Pick {
         if self.names.is_empty() && !ended.is_empty() {
             let ends = ended.iter().filter_map(wait::end).collect::<Vec<_>>().join("; ");
             let told = format!("ended already: {} of {all} tokens; {ends}", ended.len());
-            if living.is_empty() {
+            if living.is_empty() && already == 0 {
                 return Err(Error::Missing(told));
             }
             remark(&told);
@@ -140,7 +143,7 @@ impl Pick {
             };
             failed.extend(ended.iter().filter_map(of_end));
         }
-        Ok(Picked { tokens: living, failed })
+        Ok(Picked { tokens: living, failed, already })
     }
 
     /// True unless the user names one token.

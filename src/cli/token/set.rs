@@ -151,7 +151,8 @@ impl FieldChange {
 impl FieldChange {
     /// The remark that the former owner may know the value of the token, if the owner changes.
     fn known_value(&self, token: &ApiToken) -> Option<String> {
-        show::secret(token).filter(|_| self.field == "owner" && json!(token.spec.owner) != self.value)?;
+        let former = token.spec.owner.as_ref().filter(|_| self.field == "owner" && show::secret(token).is_some());
+        former.filter(|former| json!(former) != self.value)?;
         let rotate = view::command("rotate --previous 0s", token);
         Some(format!("its value is the same, and its former owner may know it; `{rotate}` replaces it"))
     }
@@ -186,7 +187,7 @@ fn set(connection: &Connection, name: &str, wanted: FieldChange, dry_run: bool, 
         allowed::check_change(place, instance.as_ref(), &token, &spec, SystemClock.now()).await?;
         let told = wanted.told(&json!(token.spec)[wanted.field]);
         let known = wanted.known_value(&token);
-        change(place, Picked { tokens: vec![token], failed: Vec::new() }, &spec, dry_run, &told).await?;
+        change(place, Picked { tokens: vec![token], ..Picked::default() }, &spec, dry_run, &told).await?;
         let more = if dry_run { Some(format!("{name}, without --dry-run: {told}")) } else { known };
         more.iter().for_each(|more| remark(more));
         Ok(())

@@ -116,6 +116,13 @@ async fn a_token_that_ended_says_one_thing_and_does_not_change() {
     let ends = "ended already: 2 of 3 tokens; gone ended with its account; revoked is revoked\n";
     assert!(all.well().is_empty() && all.err.contains(ends), "{all:?}");
     assert!(all.err.contains("living: a new value is asked for"), "{all:?}");
+    // A token that is there already counts as one that is done.
+    for told in ["living: suspended; its Secret stays\n", "suspended already: living\n"] {
+        let all = alice.tokenry(&["suspend", "--all", "--yes"]).await;
+        assert!(all.well().is_empty() && all.err.contains(told) && all.err.contains(ends), "{all:?}");
+    }
+    let mixed = alice.tokenry(&["suspend", "living", "revoked", "--yes"]).await;
+    assert!(mixed.failed(10).contains("failed for 1 of 2 tokens"), "{mixed:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -107,7 +107,7 @@ async fn a_token_is_created_shown_rotated_revoked_and_deleted_by_hand() {
     assert!(idle.code == 1 && idle.out.contains(&resume), "{idle:?}");
     assert_eq!(alice.tokenry(&["resume", "ci"]).await.err, "ci: resumed\n");
     let again = alice.tokenry(&["resume", "ci"]).await;
-    assert!(again.well().is_empty() && again.err == "active already: ci\n", "{again:?}");
+    assert!(again.well().is_empty() && again.err == "spec.active is true already: ci\n", "{again:?}");
     let unsure = alice.tokenry(&["revoke", "ci"]).await;
     assert!(unsure.failed(2).contains("there is no terminal to ask at; give --yes"), "{unsure:?}");
     assert!(unsure.err.contains("is refused at once, and for good"), "{unsure:?}");

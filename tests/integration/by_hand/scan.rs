@@ -49,6 +49,8 @@ async fn a_value_is_found_by_its_place_and_never_printed_and_by_the_expression_o
     for name in [named.out.trim(), "apitokens.tokenry.dev/ci"] {
         assert!(alice.tokenry(&["status", name]).await.well().starts_with("ApiToken "), "{name}");
     }
+    let account = alice.tokenry(&["delete", "account", "apitoken/ci", "--confirm", "ci"]).await;
+    assert!(account.failed(2).contains("must be"), "a token is no account: {account:?}");
     let other = alice.tokenry(&["status", "secret/ci"]).await;
     assert!(other.failed(2).contains("invalid value 'secret/ci'"), "{other:?}");
     let other = alice.tokenry(&["list", "--id", &"0".repeat(16)]).await;

@@ -35,6 +35,18 @@ pub async fn start(protocol: Protocol) -> (String, Asked) {
     (address, asked)
 }
 
+/// Starts a proxy that takes each request for a bad one. Returns its address.
+pub async fn speechless() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((mut caller, _)) = listener.accept().await {
+            let _ = caller.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        }
+    });
+    address
+}
+
 /// Starts a proxy that cuts its connections when it is notified. Returns its address, and the list of requests that it
 /// will receive.
 pub async fn cuttable(protocol: Protocol) -> (String, Asked, Arc<Notify>) {
