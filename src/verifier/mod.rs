@@ -39,7 +39,13 @@ mod tally;
 mod unguarded;
 mod usage;
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+};
 
 use kube::Client;
 use tokio_util::sync::CancellationToken;
@@ -198,11 +204,12 @@ pub async fn run(clients: Clients, clock: Arc<dyn Clock>, options: Options) -> i
         metrics.reads(move |metrics| measured.measure(metrics));
         tasks.endless("the watch of the certificate", tls.watch());
     }
+    let shut = ShutPorts::new([options.serving.is_some(), secure.is_some()]);
     let ready = {
-        let door = door.clone();
-        let certified = move || tls.as_ref().map_or(Ok(()), Tls::missing);
+        let (door, shut) = (door.clone(), shut.clone());
+        let opened = move || tls.as_ref().map_or(Ok(()), Tls::missing).and_then(|()| shut.none());
         let heard = move || door.ready().map_err(|why| explained(why, &rights));
-        move || heard().and_then(|()| certified()).and_then(|()| peers.none_hears_more())
+        move || heard().and_then(|()| opened()).and_then(|()| peers.none_hears_more())
     };
     let (measured, reviewed) = (door.clone(), reviewer.clone());
     metrics.reads(move |metrics| measured.measure(metrics, reviewed.as_deref()));
@@ -221,24 +228,55 @@ pub async fn run(clients: Clients, clock: Arc<dyn Clock>, options: Options) -> i
         tracing::info!("synced: every object was read once, and callers are answered");
         let router = probes::health(ready, pulse).merge(protocol::router(door.clone(), reviewer));
         let server = Server::new(Front::new(door, router), Port::Callers, stop.clone());
-        tokio::try_join!(plainly(server.clone(), options.serving), securely(server, secure, &stop)).map(|_| ())
+        let plainly = plainly(server.clone(), options.serving, &shut);
+        tokio::try_join!(plainly, securely(server, secure, &stop, &shut)).map(|_| ())
     });
     tasks.join().await
 }
 
+/// The number of ports for callers at which nobody can connect yet.
+#[derive(Clone)]
+struct ShutPorts(Arc<AtomicUsize>);
+
+impl ShutPorts {
+    /// The ports that are wanted.
+    fn new(wanted: [bool; 2]) -> Self {
+        Self(Arc::new(AtomicUsize::new(wanted.into_iter().filter(|is_wanted| *is_wanted).count())))
+    }
+
+    /// Notes that callers can connect at one more port.
+    fn open_one(&self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+
+    /// Succeeds if callers can connect at all wanted ports.
+    fn none(&self) -> Result<(), String> {
+        if self.0.load(SeqCst) == 0 { Ok(()) } else { Err("the ports for callers are about to open".to_owned()) }
+    }
+}
+
 /// Answers by plain HTTP at this address.
-async fn plainly(server: Server<Front>, at: Option<Taken>) -> io::Result<()> {
+async fn plainly(server: Server<Front>, at: Option<Taken>, shut: &ShutPorts) -> io::Result<()> {
     let Some(at) = at else { return Ok(()) };
-    server.serve(at.listen("listening")?, None).await
+    let listener = at.listen("listening")?;
+    shut.open_one();
+    server.serve(listener, None).await
 }
 
 /// Answers by HTTPS at this address, from the moment the certificate was loaded.
-async fn securely(server: Server<Front>, at: Option<(Taken, Tls)>, stop: &CancellationToken) -> io::Result<()> {
+async fn securely(
+    server: Server<Front>,
+    at: Option<(Taken, Tls)>,
+    stop: &CancellationToken,
+    shut: &ShutPorts,
+) -> io::Result<()> {
     let Some((at, tls)) = at else { return Ok(()) };
     if stop.run_until_cancelled(tls.loaded()).await.is_none() {
         return Ok(());
     }
-    server.serve(at.listen_by("https", "listening")?, Some(tls)).await
+    let listener = at.listen_by("https", "listening")?;
+    shut.open_one();
+    server.serve(listener, Some(tls)).await
 }
 
 #[cfg(test)]
