@@ -199,11 +199,7 @@ pub async fn run(clients: Clients, clock: Arc<dyn Clock>, options: Options) -> i
     let pulse = tasks.pulse();
     let secure = options.secure.map(|(at, files)| (at, Tls::new(files, "the HTTPS port", clock)));
     let tls = secure.as_ref().map(|(_, tls)| tls.clone());
-    if let Some(tls) = tls.clone() {
-        let measured = tls.clone();
-        metrics.reads(move |metrics| measured.measure(metrics));
-        tasks.endless("the watch of the certificate", tls.watch());
-    }
+    tls.iter().for_each(|tls| keep(tls, &metrics, &mut tasks));
     let shut = ShutPorts::new([options.serving.is_some(), secure.is_some()]);
     let ready = {
         let (door, shut) = (door.clone(), shut.clone());
@@ -232,6 +228,13 @@ pub async fn run(clients: Clients, clock: Arc<dyn Clock>, options: Options) -> i
         tokio::try_join!(plainly, securely(server, secure, &stop, &shut)).map(|_| ())
     });
     tasks.join().await
+}
+
+/// Keeps the certificate of the HTTPS port as its files are, and measures it.
+fn keep(tls: &Tls, metrics: &Metrics, tasks: &mut Tasks) {
+    let measured = tls.clone();
+    metrics.reads(move |metrics| measured.measure(metrics));
+    tasks.endless("the watch of the certificate", tls.clone().watch());
 }
 
 /// The number of ports for callers at which nobody can connect yet.
