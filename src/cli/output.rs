@@ -51,6 +51,11 @@ pub(crate) fn refuse(error: &clap::Error) -> ! {
     process::exit(error.exit_code())
 }
 
+/// A number of things, in words.
+pub(crate) fn counted(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Prints objects as documents of YAML.
 pub(crate) fn print(objects: &[impl Serialize]) -> Result<(), Error> {
     put(&documents(objects)?);

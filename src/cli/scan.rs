@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Error, client,
-    output::{self, MAX_LINE, complain},
+    output::{self, MAX_LINE, complain, counted},
     sarif::{self, SarifFinding},
     screen::{Progress, remark, say},
 };
@@ -141,11 +141,6 @@ impl Finding {
 /// The advice on a value, by its public id.
 fn lookup(id: &str) -> String {
     format!("find its ApiToken by the id: kubectl tokenry list -A --id {id}")
-}
-
-/// A number of things, in words.
-pub(crate) fn counted(number: usize, thing: &str) -> String {
-    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Searches a file, or all files of a folder.

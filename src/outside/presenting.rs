@@ -191,6 +191,7 @@ mod tests {
         let told = present(&at("http://127.0.0.1:1"), &asked, "secret").await.unwrap_err();
         assert!(matches!(told, NoVerdict::Away(_)) && !told.to_string().contains("secret"), "{told}");
     }
+
     #[tokio::test]
     async fn a_verifier_whose_answer_trickles_has_the_limit_for_the_whole_answer() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

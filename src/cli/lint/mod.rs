@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, ValueEnum};
 use jiff::Timestamp;
 
-use super::{Error, client, scan::counted, screen::Progress};
+use super::{Error, client, output::counted, screen::Progress};
 use crate::{
     controller::manifests::Manifests,
     outside::{Clock, SystemClock},

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     cli::{
         Error,
-        output::{self, MAX_LINE},
+        output::{self, MAX_LINE, counted},
         sarif::{self, SarifFinding},
         screen::{remark, say},
     },
@@ -146,11 +146,7 @@ impl Report {
     }
 
     fn summary(&self) -> String {
-        let count = |number: usize, one: &str| match number {
-            0 => format!("no {one}"),
-            1 => format!("1 {one}"),
-            _ => format!("{number} {one}s"),
-        };
+        let count = |number, one| if number == 0 { format!("no {one}") } else { counted(number, one) };
         let ignored = match self.ignored {
             0 => String::new(),
             _ => format!("; {} of other kinds ignored", count(self.ignored, "object")),

@@ -73,10 +73,9 @@ impl Revoke {
             done: "revoked; this is final",
             asked: (!self.yes).then_some(PlannedChange::Revoke),
         };
-        let Self { pick, dry_run, .. } = self;
         // The tokens that can be listed say the further rights.
         let rights = PickRights { one: |name| vec!["--revoke-token", name], all: pick::LOOKS };
-        self.connection.work(async |place| change.make(place, &pick, &rights, dry_run).await)
+        self.connection.work(async |place| change.make(place, &self.pick, &rights, self.dry_run).await)
     }
 }
 
@@ -89,8 +88,7 @@ impl Suspend {
             done: "suspended; its Secret stays",
             asked: (self.pick.is_of_several() && !self.yes).then_some(PlannedChange::Suspend),
         };
-        let Self { pick, dry_run, .. } = self;
-        self.connection.work(async |place| change.make(place, &pick, &pick::TO_CHANGE, dry_run).await)
+        self.connection.work(async |place| change.make(place, &self.pick, &pick::TO_CHANGE, self.dry_run).await)
     }
 }
 
@@ -103,8 +101,7 @@ impl Resume {
             done: "resumed",
             asked: None,
         };
-        let Self { pick, dry_run, .. } = self;
-        self.connection.work(async |place| change.make(place, &pick, &pick::TO_CHANGE, dry_run).await)
+        self.connection.work(async |place| change.make(place, &self.pick, &pick::TO_CHANGE, self.dry_run).await)
     }
 }
 
@@ -124,7 +121,7 @@ struct StateChange {
 
 impl StateChange {
     /// Changes the tokens that have not ended. With `dry_run`, the API server checks each change only.
-    async fn make(self, place: &Workplace, pick: &Pick, rights: &PickRights, dry_run: bool) -> Result<(), Error> {
+    async fn make(&self, place: &Workplace, pick: &Pick, rights: &PickRights, dry_run: bool) -> Result<(), Error> {
         let mut picked = pick.find(place, rights).await?;
         if !picked.leave_out(self.state, self.is_there) {
             return Ok(());

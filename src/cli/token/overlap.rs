@@ -50,7 +50,7 @@ pub(crate) fn shortened(token: &ApiToken, asked: Option<&EndTime>, now: Timestam
     let shortened = older.filter(|record| Some(record.generation) != displaced && is_later(record));
     let until = if asked <= now { "at once".to_owned() } else { format!("at {}", both(asked, now)) };
     let told = |record: &Record| {
-        let instead = record.end().map(|end| format!(", and not {}", both(end, now))).unwrap_or_default();
+        let instead = instead_of(record.end(), now);
         format!("value {} of {} ends {until} too{instead}", record.generation, token.name_any())
     };
     shortened.map(told).collect()
@@ -76,10 +76,14 @@ impl DisplacedValue {
 
     /// The end in words, for the token of this name.
     pub(crate) fn told(&self, name: &str, now: Timestamp) -> String {
-        let instead = self.instead_of.map(|end| format!(", and not {}", both(end, now))).unwrap_or_default();
-        let generation = self.generation;
+        let (generation, instead) = (self.generation, instead_of(self.instead_of, now));
         format!("value {generation} of {name} ends at once{instead}: at most three values of a token work at a time")
     }
+}
+
+/// The end of a value without the rotation, as the end of a sentence about its earlier end.
+fn instead_of(end: Option<Timestamp>, now: Timestamp) -> String {
+    end.map(|end| format!(", and not {}", both(end, now))).unwrap_or_default()
 }
 
 fn records(token: &ApiToken, now: Timestamp) -> Records {

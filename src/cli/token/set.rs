@@ -146,9 +146,7 @@ impl FieldChange {
             false => format!("{} {} -> {}", self.title, shown(old), shown(&self.value)),
         }
     }
-}
 
-impl FieldChange {
     /// The remark that the former owner may know the value of the token, if the owner changes.
     fn known_value(&self, token: &ApiToken) -> Option<String> {
         let former = token.spec.owner.as_ref().filter(|_| self.field == "owner" && show::secret(token).is_some());
